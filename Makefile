@@ -1,0 +1,147 @@
+# sluice: `make run` builds and runs, `make test` builds and tests everything. The targets are listed by `make help`.
+#   SAN=asan|tsan   sanitizer build in build-SAN/ (the sandbox is off there, and only there)
+#   WERROR=1        warnings are errors (CI)          V=1  prints the commands
+.DEFAULT_GOAL := all
+CC      ?= gcc
+CLANG   ?= clang-14
+SAN     ?=
+V       ?= 0
+PREFIX  ?= /usr
+DESTDIR ?=
+FUZZ_SECONDS ?= 10
+B := build$(if $(SAN),-$(SAN))
+Q := $(if $(filter 1,$(V)),,@)
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+BASE  := -std=c17 -D_GNU_SOURCE -I. -pthread -g
+WARN  := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wconversion -Wformat=2 -Wvla -Wcast-qual -Wundef $(if $(WERROR),-Werror)
+HARD_gcc := -fstack-clash-protection -fcf-protection=full -ftrivial-auto-var-init=zero -fzero-call-used-regs=used-gpr
+HARD_clang := -fstack-clash-protection -fcf-protection=full
+KIND  := $(if $(findstring clang,$(CC)),clang,gcc)
+HARD  := -fstack-protector-strong -fno-strict-overflow -fPIE $(HARD_$(KIND))
+LINK  := -pie -Wl,-z,relro,-z,now,-z,noexecstack,-z,defs,--as-needed
+ifeq ($(SAN),)
+OPT   := -O2 -D_FORTIFY_SOURCE=2 $(HARD)
+else
+SANS_asan := address,undefined
+SANS_tsan := thread
+OPT   := -O1 -fno-omit-frame-pointer -fsanitize=$(SANS_$(SAN)) -fno-sanitize-recover=undefined -DSLUICE_NO_SANDBOX -fPIE
+LINK  += -fsanitize=$(SANS_$(SAN))
+endif
+ALLC  = $(BASE) $(WARN) $(OPT) $(CPPFLAGS) $(CFLAGS)
+
+# Every .c of a folder belongs to its program; main.c of each is kept out of the archive that tests link with.
+src = $(sort $(foreach d,$(1),$(wildcard $(d)/*.c)))
+WORKER_DIRS := worker worker/loop worker/crypto worker/codec worker/match worker/stream worker/stat worker/sniff worker/dns worker/rule \
+	worker/outbound worker/group worker/provider worker/core worker/inbound worker/tun
+COMMON_SRC     := $(call src,common)
+SUPERVISOR_SRC := $(call src,supervisor)
+WORKER_SRC     := $(call src,$(WORKER_DIRS))
+LOADER_SRC     := $(call src,worker/loader)
+CONTROLLER_SRC := $(call src,controller controller/api)
+obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
+lib = $(call obj,$(filter-out %/main.c,$(1)))
+
+LIBS_common     := -lev -lseccomp
+LIBS_supervisor := -lev
+LIBS_worker     := -lev -lseccomp -lssl -lcrypto -lpcre2-8
+LIBS_loader     := -lev -lseccomp -lyaml
+LIBS_controller := -lev -lseccomp -lssl -lcrypto -lcjson -lcivetweb -lwslay
+PROGRAMS := $(B)/sluice $(B)/libexec/sluice-worker $(B)/libexec/sluice-loader $(B)/libexec/sluice-controller
+
+all: $(PROGRAMS)
+
+$(B)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	@echo "  CC    $<"
+	$(Q)$(CC) $(ALLC) -MMD -MP -c $< -o $@
+$(B)/obj/common/version.o: CPPFLAGS += -DSLUICE_BUILD='"$(VERSION)"'
+
+$(B)/lib%.a:
+	@mkdir -p $(@D)
+	@rm -f $@
+	$(Q)ar rcs $@ $^
+$(B)/libcommon.a: $(call lib,$(COMMON_SRC))
+$(B)/libsupervisor.a: $(call lib,$(SUPERVISOR_SRC))
+$(B)/libworker.a: $(call lib,$(WORKER_SRC))
+$(B)/libloader.a: $(call lib,$(LOADER_SRC))
+$(B)/libcontroller.a: $(call lib,$(CONTROLLER_SRC))
+
+define link
+	@mkdir -p $(@D)
+	@echo "  LINK  $@"
+	$(Q)$(CC) $(ALLC) $(LINK) $(LDFLAGS) -o $@
+endef
+# Whole archives of the own program (registries and interposers must not be left out); common is linked as needed.
+$(B)/sluice: $(call obj,$(SUPERVISOR_SRC)) $(B)/libcommon.a
+	$(link) $(filter %.o,$^) $(B)/libcommon.a $(LIBS_supervisor)
+$(B)/libexec/sluice-worker: $(call obj,$(WORKER_SRC)) $(B)/libcommon.a
+	$(link) $(filter %.o,$^) $(B)/libcommon.a $(LIBS_worker)
+$(B)/libexec/sluice-loader: $(call obj,$(LOADER_SRC)) $(B)/libcommon.a
+	$(link) $(filter %.o,$^) $(B)/libcommon.a $(LIBS_loader)
+$(B)/libexec/sluice-controller: $(call obj,$(CONTROLLER_SRC)) $(B)/libcommon.a
+	$(link) $(filter %.o,$^) $(B)/libcommon.a $(LIBS_controller)
+
+# ---- tests: tests/unit/test_X.c is one cmocka binary; test_ctl_* links the controller, test_sup_* the supervisor, the rest worker and loader
+UNIT_SRC := $(wildcard tests/unit/test_*.c)
+UNIT := $(patsubst tests/unit/%.c,$(B)/unit/%,$(UNIT_SRC))
+$(B)/unit/test_ctl_%: $(B)/obj/tests/unit/test_ctl_%.o $(B)/libcontroller.a $(B)/libcommon.a
+	$(link) $< -Wl,--start-group $(B)/libcontroller.a $(B)/libcommon.a -Wl,--end-group -lcmocka $(LIBS_controller)
+$(B)/unit/test_sup_%: $(B)/obj/tests/unit/test_sup_%.o $(B)/libsupervisor.a $(B)/libcommon.a
+	$(link) $< -Wl,--start-group $(B)/libsupervisor.a $(B)/libcommon.a -Wl,--end-group -lcmocka $(LIBS_common)
+$(B)/unit/test_%: $(B)/obj/tests/unit/test_%.o $(B)/libworker.a $(B)/libloader.a $(B)/libcommon.a
+	$(link) $< -Wl,--start-group $(B)/libworker.a $(B)/libloader.a $(B)/libcommon.a -Wl,--end-group -lcmocka $(LIBS_worker) $(LIBS_loader)
+.PRECIOUS: $(B)/obj/tests/unit/%.o
+unit: $(UNIT)
+
+# ---- the sandbox prober: tests/sandbox/run.sh runs it
+probe: $(B)/tests/probe
+$(B)/tests/probe: $(call obj,$(wildcard tests/sandbox/*.c)) $(B)/libcommon.a
+	$(link) $(filter %.o,$^) $(B)/libcommon.a $(LIBS_common)
+
+# ---- fuzzing: tests/fuzz/fuzz_X.c with LLVMFuzzerTestOneInput, corpus in tests/fuzz/corpus/X
+FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
+FUZZ := $(patsubst tests/fuzz/%.c,build-fuzz/%,$(FUZZ_SRC))
+FUZZ_OBJ := $(patsubst %.c,build-fuzz/obj/%.o,$(filter-out %/main.c,$(COMMON_SRC) $(WORKER_SRC) $(LOADER_SRC)))
+FUZZFLAGS := $(BASE) -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -DSLUICE_NO_SANDBOX
+build-fuzz/obj/%.o: %.c
+	@mkdir -p $(@D)
+	@echo "  FUZZ  $<"
+	$(Q)$(CLANG) $(FUZZFLAGS) -MMD -MP -c $< -o $@
+build-fuzz/libfuzzed.a: $(FUZZ_OBJ)
+	$(Q)rm -f $@ && ar rcs $@ $^
+build-fuzz/fuzz_%: tests/fuzz/fuzz_%.c build-fuzz/libfuzzed.a
+	@echo "  LINK  $@"
+	$(Q)$(CLANG) $(FUZZFLAGS) -fsanitize=fuzzer -o $@ $< build-fuzz/libfuzzed.a $(LIBS_worker) $(LIBS_loader)
+fuzz-build: $(FUZZ)
+fuzz: $(FUZZ)
+	$(Q)tests/fuzz/run.sh build-fuzz $(FUZZ_SECONDS)
+
+test: all
+	$(Q)sh packaging/test.sh --no-install
+check: check-layers check-banned
+check-layers:
+	$(Q)sh tests/check-layers.sh
+check-banned:
+	$(Q)sh tests/check-banned.sh
+run: all
+	$(Q)sh packaging/run.sh --no-install
+bench: all
+	$(Q)sh tests/bench/run.sh $(B)
+format:
+	$(Q)git ls-files '*.c' '*.h' | grep -v '^common/blake3/' | xargs clang-format-14 -i
+
+install: all
+	install -D -m 755 $(B)/sluice $(DESTDIR)$(PREFIX)/bin/sluice
+	for p in worker loader controller; do install -D -m 755 $(B)/libexec/sluice-$$p $(DESTDIR)$(PREFIX)/libexec/sluice/sluice-$$p; done
+	install -D -m 644 packaging/man/sluice.8 $(DESTDIR)$(PREFIX)/share/man/man8/sluice.8
+	install -D -m 644 packaging/man/sluice.yaml.5 $(DESTDIR)$(PREFIX)/share/man/man5/sluice.yaml.5
+	sed 's|@PREFIX@|$(PREFIX)|g' packaging/systemd/sluice.service > $(B)/sluice.service
+	install -D -m 644 $(B)/sluice.service $(DESTDIR)$(PREFIX)/lib/systemd/system/sluice.service
+clean:
+	rm -rf build build-asan build-tsan build-fuzz
+help:
+	@echo "all run test unit check fuzz bench install format clean; SAN=asan|tsan WERROR=1 V=1 PREFIX= DESTDIR="
+
+-include $(shell find $(B) build-fuzz -name '*.d' 2>/dev/null)
+.PHONY: all unit probe fuzz fuzz-build test check check-layers check-banned run bench format install clean help

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: MIT */
+/* The protocol between sluice's processes, and its only definition. Bodies are the fixed structs below, as bytes, or a struct followed by
+ * wire data (common/wire.h) where said so. S supervisor, W worker, C controller, L loader, T the sluice command on the control socket.
+ * The columns: who sends it to whom; the states of the sender in which it is legal; what it carries. The handler tables of each program
+ * hold the same columns in code: supervisor/messages.c, worker/ipc.c, controller/bridge.c. */
+#ifndef SLUICE_COMMON_IMSG_TYPES_H
+#define SLUICE_COMMON_IMSG_TYPES_H
+
+#include <stdint.h>
+
+#include "common/addr.h"
+
+/* States of a child, one bit each in peer.state. A child starts CONFIGURING; READY moves it on; SERVE and DRAIN are orders. */
+enum child_state { CH_CONFIGURING = 1, CH_READY = 2, CH_SERVING = 4, CH_DRAINING = 8 };
+enum { CH_ANY = 15, CH_LIVE = CH_READY | CH_SERVING | CH_DRAINING };
+
+enum imsg_type {
+	/* life of a child */
+	MSG_HELLO = 1,	/* S>WC	first message: msg_hello; W: 2 fds, its counter page and the page all workers share (memfd_shared, STAT_PAGE bytes) */
+	MSG_STATE,	/* S>W	before CONFIG: msg_state, 1 fd; W>S lead, any state: save this blob of that kind */
+	MSG_CONFIG,	/* S>W	msg_config, 1 fd = tree; S>C msg_ctl_config, 1 fd = tree, again whenever SIGHUP applies it */
+	MSG_READY,	/* WC>S	CONFIGURING: everything is built, every file and listener is there */
+	MSG_CONF_ERR,	/* WCL>S CONFIGURING: msg_conf_err; the sender then waits for its end */
+	MSG_SERVE,	/* S>W	READY: start accepting */
+	MSG_DRAIN,	/* S>W	SERVING: stop accepting, hand over, keep what cannot move, exit when empty */
+	MSG_HANDOFF,	/* S>W	to both ends before DRAIN: msg_handoff, 1 fd, a channel between an old and a new worker */
+	MSG_STOP,	/* S>WC	msg_stop: end now or when the connections ended, at most grace_ms from now */
+	MSG_PING,	/* S>WC	any; answered by MSG_PONG with the same id through the loop */
+	MSG_PONG,	/* WC>S */
+
+	/* files and sockets */
+	MSG_OPEN = 20,	/* WC>S	CONFIGURING: msg_open; answered by MSG_FILE */
+	MSG_FILE,	/* S>WC	msg_file, 1 fd if err is 0 */
+	MSG_LISTEN,	/* WC>S	CONFIGURING, SERVING: msg_listen; answered by MSG_LISTENER */
+	MSG_LISTENER,	/* S>WC	msg_listener and nslots fds if err is 0. W: those slots that are this worker's; they accept only after SERVE */
+	MSG_UNLISTEN,	/* WC>S	SERVING: msg_listen, the key is no longer wanted by this child */
+	MSG_OPEN_UI,	/* C>S	SERVING: wire str relative path; answered by MSG_FILE */
+
+	/* changes while running: acknowledged by every worker before the API answers */
+	MSG_CHANGE = 40,/* C>S	msg_change + opaque wire; answered by MSG_RESULT. W>S lead: the same, unanswered. S>W msg_change with seq, answered by CHANGE_ACK */
+	MSG_CHANGE_ACK,	/* W>S	msg_result of that change, id = seq */
+	MSG_RESULT,	/* S>C,T msg_result */
+	MSG_RELOAD,	/* C>S	msg_reload, 0..1 fd = payload; T>S the same without; answered by MSG_RESULT */
+	MSG_STORE,	/* C>S	msg_store, 0..1 fd = value to put; answered by MSG_FILE (get) or MSG_RESULT */
+	MSG_MEMORY,	/* C>S	empty; answered by msg_memory, the same type */
+	MSG_STATUS,	/* T>S	empty; answered by MSG_TEXT */
+	MSG_TEXT,	/* S>T	wire str */
+	MSG_SHUTDOWN,	/* T>S	empty; answered by MSG_RESULT when the order is taken, end of file when it is done */
+
+	/* logs */
+	MSG_LOG_LEVEL = 60, /* W>S lead: msg_log_level, what the configuration says; S>WC: msg_log_level, records below it need not be sent */
+	MSG_LOG_TAP,	/* C>S	msg_log_level: the lowest level any API subscriber wants, LL_SILENT = none */
+	MSG_LOG_REC,	/* S>C	msg_log_rec + text; dropped and counted when the channel is full */
+
+	/* controller <-> worker, direct */
+	MSG_PEER = 80,	/* S>WC	msg_peer, 1 fd = a channel to that peer (to C also a 2nd fd: the counter page of the slot); a serving worker */
+	MSG_PEER_STATE,	/* S>C	msg_peer: a worker changed its state (DRAINING); its end is end of file on its channel */
+	MSG_PAGE,	/* S>C	msg_peer (slot), 1 fd: the counter page of a slot that had workers before; its sums still count */
+	MSG_QUERY,	/* C>W	msg_query + wire arguments; answered by MSG_ANSWER with the same id */
+	MSG_ANSWER,	/* W>C	msg_answer + wire data, or 1 fd = sealed memfd with the data when it is larger than a message */
+
+	/* loader */
+	MSG_JOB = 100,	/* S>L	msg_job, 1 fd = input */
+	MSG_JOB_DONE,	/* L>S	msg_job_done, 1 fd = sealed result */
+
+	/* old worker <-> new worker (hand-over) */
+	MSG_MOVE = 120,	/* W>W	msg_move + wire per object, fds: see worker/handoff.c */
+	MSG_MOVED,	/* W>W	msg_moved: how many of that batch were adopted */
+};
+
+enum { STAT_PAGE = 4096, STAT_SLOTS = 64 };
+
+struct msg_hello {
+	uint32_t generation, index, workers;	/* index 0 is the lead */
+	uint32_t slot;				/* of the counter page */
+	uint32_t flags;				/* HELLO_* */
+	uint32_t log_level;
+};
+enum { HELLO_TEST = 1,		/* -t: build everything, bind and write nothing */
+       HELLO_GEODATA_MODE = 2,	/* -m */
+       HELLO_SYSTEMD = 4 };
+
+struct msg_state { uint32_t kind, reserved; };
+/* Opaque to the supervisor. SELECT is written to disk and outlives everything; RULES and PATCH survive a crash, /restart and upgrade and are
+ * dropped by a reload; PORTS (what the reference applies with force only) is dropped by a reload with force. */
+enum state_kind { STATE_SELECT = 1, STATE_RULES, STATE_PATCH, STATE_PORTS, STATE_DELAYS, STATE_KINDS_ };
+enum { STATE_MAX = 4 << 20 };
+
+struct msg_config { uint32_t flags, reserved; };
+
+struct msg_ctl_config {
+	uint32_t flags;			/* CTL_* */
+	uint32_t workers;
+	char home[1024];		/* real path of the working directory, for messages only */
+	char ext_ctl[256], ext_ctl_unix[256], ext_ui[1024], secret[256];	/* overrides of command line and environment */
+};
+enum { CTL_EXT_CTL = 1, CTL_EXT_CTL_UNIX = 2, CTL_EXT_UI = 4, CTL_SECRET = 8, /* these are set */ CTL_TEST = 16 };
+
+struct msg_conf_err {
+	uint32_t code;			/* enum err_code */
+	uint32_t line, column;
+	char key[64];
+	char text[512];
+};
+
+struct msg_stop { uint32_t grace_ms, reserved; };
+
+struct msg_handoff { uint32_t peer_generation, peer_index, sender, reserved; };	/* sender 1: this end gives */
+
+enum open_kind { OPEN_CERT = 1, OPEN_KEY, OPEN_CA, OPEN_GEO, OPEN_PROVIDER, OPEN_RESOLV, OPEN_HOSTS };
+struct msg_open { uint32_t kind; char path[1024]; };		/* RESOLV, HOSTS, and CA with "": the system's file */
+struct msg_file { uint32_t err; uint32_t reserved; int64_t mtime_ns; char text[256]; };	/* err: enum err_code */
+
+enum listen_kind { LISTEN_TCP = 1, LISTEN_UDP, LISTEN_UNIX };
+enum { LISTEN_TFO = 1, LISTEN_MPTCP = 2, LISTEN_ONE = 4 /* one slot: the controller's */ };
+enum { LISTEN_SLOTS_MAX = 16 };
+struct msg_listen {
+	uint16_t kind, flags;
+	uint16_t port, mode;		/* mode: of a Unix socket */
+	struct ip ip;			/* none: every address, dual stack */
+	uint8_t pad[3];
+	char path[256];			/* Unix */
+};
+struct msg_listener { uint32_t err; uint32_t nslots; char text[256]; };
+
+enum change_kind {
+	CHANGE_PATCH = 1,	/* wire: worker/patch.h */
+	CHANGE_SELECT,		/* str group, str name ("" = clear fixed) */
+	CHANGE_RULES,		/* u32 n, n * (u32 index, bool disabled) */
+	CHANGE_FLUSH_DNS, CHANGE_FLUSH_FAKEIP, CHANGE_GC,
+	CHANGE_DELAY,		/* by the lead: str proxy, str url, u16 delay (0 failed), u64 unix ns, bool alive */
+	CHANGE_KINDS_
+};
+struct msg_change { uint32_t seq; uint32_t kind; };
+
+struct msg_result {
+	int32_t status;			/* HTTP status: 204, 400, 404, 409, 500, 503 */
+	uint32_t line, column;
+	char key[64];
+	char text[1024];
+};
+
+enum { RELOAD_FORCE = 1, RELOAD_PATH = 2, RELOAD_PAYLOAD = 4, RELOAD_SAME = 8 /* restart: same tree, same state */, RELOAD_CONTROLLER = 16 /* SIGHUP */ };
+struct msg_reload { uint32_t flags; char path[1024]; };
+
+enum store_op { STORE_GET = 1, STORE_PUT, STORE_DELETE };
+enum { STORE_KEY_MAX = 200, STORE_VALUE_MAX = 1 << 20, STORE_FILES_MAX = 256 };
+struct msg_store { uint32_t op; uint32_t reserved; char key[STORE_KEY_MAX + 8]; };
+
+struct msg_memory { uint64_t rss, workers, controller, supervisor; };
+
+struct msg_log_level { int32_t level, reserved; };
+struct msg_log_rec { uint32_t level, dropped; };	/* followed by the text, no line end */
+
+struct msg_peer { uint32_t generation, index, slot, state, pid, reserved; };
+
+enum query_kind {
+	QUERY_CONFIG = 1,	/* lead: what GET /configs shows (stat/snapshot.h) */
+	QUERY_PROXIES,		/* lead: [str name] -> proxies and groups */
+	QUERY_RULES,		/* lead: list; all: counters */
+	QUERY_RULE_COUNTS,
+	QUERY_CONNECTIONS,	/* all */
+	QUERY_CLOSE,		/* all: 16 bytes id, or nothing = every one */
+	QUERY_DELAY,		/* lead: str proxy, str url, u32 timeout_ms, str expected */
+	QUERY_GROUP_DELAY,	/* lead: str group, the same */
+	QUERY_PROVIDERS, QUERY_RULE_PROVIDERS,
+	QUERY_DNS,		/* lead: str name, u16 type */
+	QUERY_KINDS_
+};
+struct msg_query { uint32_t kind, reserved; };
+struct msg_answer { int32_t status; uint32_t reserved; };	/* 200, or an HTTP error status, then wire str message */
+
+enum job_kind { JOB_CONFIG = 1 };
+struct msg_job { uint32_t kind, flags; };
+struct msg_job_done {
+	uint32_t workers;		/* 0 = automatic */
+	uint32_t stop_grace_ms, drain_timeout_s, max_generations;
+	uint32_t flags;			/* JOB_* */
+	char external_ui[1024];		/* as written, "" = none: the root that OPEN_UI is confined to */
+};
+enum { JOB_START_WITH_LAST_GOOD = 1 };
+
+struct msg_move { uint32_t count, reserved; };
+struct msg_moved { uint32_t count, reserved; };
+
+#endif

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/* The counter page of one worker slot: plain relaxed stores by its worker, read-only for the controller, which believes nothing in it. A page
+ * outlives its workers: the next worker of the slot goes on adding, so sums never decrease. */
+#ifndef SLUICE_COMMON_SHM_STAT_H
+#define SLUICE_COMMON_SHM_STAT_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+struct shm_stat {
+	_Atomic uint64_t up, down;	/* payload bytes since the service started */
+	_Atomic uint64_t accepted, shed, failed;	/* connections: taken, refused at a limit, failed to dial */
+	_Atomic uint32_t open_tcp, open_udp;	/* now; set to 0 by a new worker */
+	_Atomic uint32_t state_seq;	/* moves whenever what /proxies, /rules or /configs shows changes */
+	_Atomic uint32_t pad;
+};
+
+/* One page that every worker of the service writes: positions that users see as one. A broken worker may disturb the others' turn, no more. */
+struct shm_shared {
+	_Atomic uint32_t turn[1024];	/* load-balance groups: by a hash of the name; two groups that share one only share their turn */
+};
+
+/* Single writer: no read-modify-write instruction is needed. */
+static inline void
+stat_add(_Atomic uint64_t *c, uint64_t n)
+{
+	atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + n, memory_order_relaxed);
+}
+
+#endif

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef SLUICE_SUPERVISOR_CHANGE_H
+#define SLUICE_SUPERVISOR_CHANGE_H
+
+#include "supervisor/sup.h"
+
+void changes_init(struct sup *s);
+/* Broadcasts a change to every worker that serves or starts. from may be NULL (the lead's own, unanswered; except is then not told). The answer goes to
+ * the controller with id once every serving worker has acknowledged. */
+void changes_start(struct sup *s, bool answer, uint32_t id, struct child *except, const struct msg_change *m, const void *payload, size_t len);
+void changes_ack(struct sup *s, struct child *c, uint32_t seq, const struct msg_result *r);
+void changes_child_gone(struct sup *s, struct child *c);
+
+#endif

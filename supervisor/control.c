@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: MIT */
+/* The control socket and its client. The file's mode and the kernel's word on the peer's uid decide who may speak; at most CLIENTS_MAX at once. A
+ * reload is answered when it is over, with what really happened, so `sluice reload` can be trusted as ExecReload. */
+#include "supervisor/control.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "common/err.h"
+#include "common/log.h"
+#include "common/strutil.h"
+#include "common/version.h"
+#include "supervisor/listeners.h"
+#include "supervisor/messages.h"
+#include "supervisor/reload.h"
+
+enum { CLIENTS_MAX = 16, CLIENT_WAIT_MS = 180000 };
+static const char socket_name[] = "sluice.sock";
+
+struct client {
+	struct list link;
+	struct sup *sup;
+	struct peer peer;
+};
+struct control {
+	int fd;
+	ev_io io;
+	struct list clients;
+	int n_clients;
+};
+
+static void
+on_client_gone(struct peer *p, const char *why)
+{
+	struct client *c = p->arg;
+
+	(void)why;
+	reload_forget_peer(c->sup, p);
+	list_remove(&c->link);
+	c->sup->control->n_clients--;
+	free(c);
+}
+
+static int
+on_reload(struct peer *p, struct wire *w, const int *fds)
+{
+	struct client *c = p->arg;
+	struct msg_reload m;
+
+	(void)fds;
+	if (wire_get(w, &m, sizeof m) != 0)
+		return -E_PROTO;
+	m.path[sizeof m.path - 1] = '\0';
+	m.flags &= RELOAD_FORCE | RELOAD_SAME | RELOAD_CONTROLLER;
+	reload_request(c->sup, &m, -1, (struct reload_waiter){ p, p->cur_id });
+	return 0;
+}
+
+static int
+on_shutdown(struct peer *p, struct wire *w, const int *fds)
+{
+	struct client *c = p->arg;
+
+	(void)w;
+	(void)fds;
+	messages_result(p, p->cur_id, 204, NULL, "");
+	sup_stop(c->sup, 0);
+	return 0;
+}
+
+static const char *
+state_name(const struct child *c)
+{
+	return c->stopping ? "stopping" : c->state == CH_SERVING ? "serving" : c->state == CH_DRAINING ? "draining" :
+	    c->state == CH_READY ? "ready" : "starting";
+}
+
+static unsigned long
+resident_kb(pid_t pid, unsigned long *shared)
+{
+	char path[64];
+	unsigned long size = 0, rss = 0, sh = 0;
+	FILE *f;
+
+	snprintf(path, sizeof path, "/proc/%d/statm", (int)pid);
+	f = fopen(path, "re");
+	if (f != NULL) {
+		if (fscanf(f, "%lu %lu %lu", &size, &rss, &sh) != 3)
+			rss = sh = 0;
+		fclose(f);
+	}
+	if (shared != NULL)
+		*shared = sh * 4;
+	return rss * 4;
+}
+
+void
+control_memory(struct sup *s, struct msg_memory *m)
+{
+	unsigned long shared, most = 0, rss = resident_kb(getpid(), &shared);
+
+	*m = (struct msg_memory){ .supervisor = (rss - shared) * 1024 };
+	most = shared;
+	list_each(n, &s->children) {
+		const struct child *c = container_of(n, struct child, link);
+
+		rss = resident_kb(c->pid, &shared);
+		rss = rss > shared ? rss - shared : 0;
+		most = shared > most ? shared : most;
+		if (c->role == ROLE_CONTROLLER)
+			m->controller += rss * 1024;
+		else
+			m->workers += rss * 1024;
+	}
+	m->rss = m->supervisor + m->controller + m->workers + most * 1024;
+}
+
+static int
+on_status(struct peer *p, struct wire *w, const int *fds)
+{
+	struct client *c = p->arg;
+	struct sup *s = c->sup;
+	struct wire out;
+	char text[8192];
+	size_t n = 0;
+
+	(void)w;
+	(void)fds;
+	n += (size_t)snprintf(text + n, sizeof text - n, "sluice %s, pid %d, directory %s\ngeneration %u, %zu listeners%s\n", version_text(), (int)getpid(),
+	    s->home, s->serving != NULL ? s->serving->number : 0, listeners_count(s), reload_busy(s) ? ", a reload is running" : "");
+	list_each(k, &s->children) {
+		const struct child *ch = container_of(k, struct child, link);
+
+		if (n < sizeof text - 128)
+			n += (size_t)snprintf(text + n, sizeof text - n, "%-14s pid %-8d %-10s %6.0f s %8lu KB\n", ch->name, (int)ch->pid, state_name(ch),
+			    ev_now(s->loop) - ch->started, resident_kb(ch->pid, NULL));
+	}
+	wire_init(&out);
+	wire_put_str(&out, text);
+	peer_send_wire(p, MSG_TEXT, p->cur_id, &out, NULL, 0);
+	return 0;
+}
+
+static const struct imsg_handler control_table[] = {
+	{ MSG_RELOAD, "RELOAD", 1, sizeof(struct msg_reload), sizeof(struct msg_reload), 0, 0, on_reload },
+	{ MSG_STATUS, "STATUS", 1, 0, 0, 0, 0, on_status },
+	{ MSG_SHUTDOWN, "SHUTDOWN", 1, 0, 0, 0, 0, on_shutdown },
+};
+
+static void
+on_accept(struct ev_loop *loop, ev_io *io, int events)
+{
+	struct sup *s = io->data;
+	struct ucred cred;
+	socklen_t len = sizeof cred;
+	struct client *c;
+	int fd = accept4(io->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	(void)events;
+	if (fd == -1)
+		return;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) == -1 || (cred.uid != 0 && cred.uid != geteuid()) ||
+	    s->control->n_clients >= CLIENTS_MAX || (c = calloc(1, sizeof *c)) == NULL) {
+		close(fd);
+		return;
+	}
+	c->sup = s;
+	list_append(&s->control->clients, &c->link);
+	s->control->n_clients++;
+	peer_open(&c->peer, loop, fd, "control client", control_table, countof(control_table), c, on_client_gone);
+	c->peer.state = 1;
+}
+
+static int
+address(const char *home, struct sockaddr_un *a)
+{
+	*a = (struct sockaddr_un){ .sun_family = AF_UNIX };
+	return snprintf(a->sun_path, sizeof a->sun_path, "%s/%s", home, socket_name) < (int)sizeof a->sun_path ? 0 : -E_LIMIT;
+}
+
+/* A long path goes through /proc/self/fd. */
+static int
+address_at(int home_fd, const char *home, struct sockaddr_un *a)
+{
+	if (address(home, a) == 0)
+		return 0;
+	snprintf(a->sun_path, sizeof a->sun_path, "/proc/self/fd/%d/%s", home_fd, socket_name);
+	return 0;
+}
+
+void
+control_init(struct sup *s)
+{
+	struct sockaddr_un a;
+	mode_t old;
+
+	s->control = calloc(1, sizeof *s->control);
+	if (s->control == NULL)
+		fatal("out of memory");
+	list_init(&s->control->clients);
+	address_at(s->home_fd, s->home, &a);
+	s->control->fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	unlinkat(s->home_fd, socket_name, 0);	/* the directory's lock is ours */
+	old = umask(0177);
+	if (s->control->fd == -1 || bind(s->control->fd, (struct sockaddr *)&a, sizeof a) == -1 || listen(s->control->fd, 8) == -1)
+		log_warn("control socket %s/%s: %s: sluice reload, status and stop will not work", s->home, socket_name, strerror(errno));
+	umask(old);
+	ev_io_init(&s->control->io, on_accept, s->control->fd, EV_READ);
+	s->control->io.data = s;
+	ev_io_start(s->loop, &s->control->io);
+}
+
+void
+control_end(struct sup *s)
+{
+	unlinkat(s->home_fd, socket_name, 0);
+}
+
+/* ---- client */
+
+static int
+print_result(const struct imsg *m)
+{
+	struct msg_result r;
+
+	if (m->hdr.len < sizeof r)
+		return 1;
+	memcpy(&r, m->body, sizeof r);
+	r.text[sizeof r.text - 1] = '\0';
+	if (r.status < 400)
+		return 0;
+	fprintf(stderr, "sluice: %s", r.text);
+	if (r.line > 0)
+		fprintf(stderr, " (line %u, column %u)", r.line, r.column);
+	fputc('\n', stderr);
+	return 1;
+}
+
+static int
+talk(int fd, enum command command)
+{
+	struct msg_reload reload = { .flags = command == CMD_RESTART ? RELOAD_SAME : RELOAD_FORCE | RELOAD_CONTROLLER };
+	uint16_t type = command == CMD_STATUS ? MSG_STATUS : command == CMD_STOP ? MSG_SHUTDOWN : MSG_RELOAD;
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	static struct imsg m;
+	int code = 1;
+
+	if (imsg_send(fd, type, 1, &reload, type == MSG_RELOAD ? sizeof reload : 0, NULL, 0) != 0)
+		return 3;
+	while (poll(&p, 1, CLIENT_WAIT_MS) == 1) {
+		int rc = imsg_recv(fd, &m);
+
+		if (rc == -E_AGAIN)
+			continue;
+		if (rc != 0)	/* for stop this end of file is the answer: the service has ended */
+			return command == CMD_STOP ? code : (fprintf(stderr, "sluice: the service went away\n"), 1);
+		if (m.hdr.type == MSG_RESULT) {
+			code = print_result(&m);
+			if (command != CMD_STOP || code != 0)
+				return code;
+		} else if (m.hdr.type == MSG_TEXT) {
+			struct wire w;
+			char *text;
+
+			wire_read(&w, m.body, m.hdr.len);
+			text = wire_get_strdup(&w, IMSG_MAX);
+			fputs(text != NULL ? text : "", stdout);
+			free(text);
+			return 0;
+		}
+	}
+	fprintf(stderr, "sluice: no answer within %d s\n", CLIENT_WAIT_MS / 1000);
+	return 1;
+}
+
+int
+control_client(const struct options *o)
+{
+	struct sockaddr_un a;
+	int home = open(o->home, O_PATH | O_DIRECTORY | O_CLOEXEC), fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), code;
+
+	address_at(home, o->home, &a);
+	if (fd == -1 || connect(fd, (struct sockaddr *)&a, sizeof a) == -1) {
+		fprintf(stderr, "sluice: no service runs in %s: %s\n", o->home, strerror(errno));
+		return 3;
+	}
+	code = talk(fd, o->command);
+	close(fd);
+	close(home);
+	return code;
+}

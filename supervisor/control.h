@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef SLUICE_SUPERVISOR_CONTROL_H
+#define SLUICE_SUPERVISOR_CONTROL_H
+
+#include "supervisor/sup.h"
+
+/* The control socket HOME/sluice.sock, 0600: `sluice reload|restart|status|stop`. A failure is logged and not fatal. */
+void control_init(struct sup *s);
+void control_end(struct sup *s);
+/* The other side: runs one command against a running service. The exit code: 0 done, 1 refused or failed (said why), 3 nobody answers. */
+int control_client(const struct options *o);
+/* Resident memory of every process: private parts, and what they share once. */
+void control_memory(struct sup *s, struct msg_memory *m);
+
+#endif

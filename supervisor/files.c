@@ -1,0 +1,371 @@
+/* SPDX-License-Identifier: MIT */
+/* Paths become fds here and nowhere else. What a configuration, the API or a dashboard names is confined: the longest of the working directory and
+ * the SAFE_PATHS entries that is a prefix is cut off, and the rest is opened beneath that directory by openat2, which no symlink or ".." leaves.
+ * The operator's own -f is opened plainly. Nothing read here is looked at. */
+#include "supervisor/files.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "common/err.h"
+#include "common/log.h"
+#include "common/memfd.h"
+#include "common/strutil.h"
+
+static int
+make_dirs(const char *path)
+{
+	char p[PATH_MAX];
+
+	str_copy(p, sizeof p, path);
+	for (char *s = p + 1; *s != '\0'; s++)
+		if (*s == '/') {
+			*s = '\0';
+			if (mkdir(p, 0777) == -1 && errno != EEXIST)
+				return -E_SYS;
+			*s = '/';
+		}
+	return mkdir(p, 0777) == -1 && errno != EEXIST ? -E_SYS : 0;
+}
+
+int
+files_home(struct sup *s, bool make, bool lock)
+{
+	int lock_fd;
+
+	if (make && access(s->opt.home, F_OK) == -1 && make_dirs(s->opt.home) != 0) {
+		log_error("can't create config directory %s: %s", s->opt.home, strerror(errno));
+		return -E_SYS;
+	}
+	if (realpath(s->opt.home, s->home) == NULL || (s->home_fd = open(s->home, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) == -1) {
+		log_error("working directory %s: %s", s->opt.home, strerror(errno));
+		return -E_NOTFOUND;
+	}
+	if (!lock)
+		return 0;
+	lock_fd = openat(s->home_fd, "sluice.lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (lock_fd == -1 || flock(lock_fd, LOCK_EX | LOCK_NB) == -1) {
+		log_error("%s/sluice.lock: %s", s->home, errno == EWOULDBLOCK ? "another sluice runs in this directory" : strerror(errno));
+		return -E_BUSY;
+	}
+	return 0;	/* held for the life of the process */
+}
+
+static int
+from_base64(const char *text, char *why, size_t cap)
+{
+	size_t n = strlen(text);
+	uint8_t *p = malloc(n + 1);
+	int len = p != NULL ? base64_decode(p, n, text, n) : -E_NOMEM, fd;
+
+	if (len < 0) {
+		free(p);
+		snprintf(why, cap, "CLASH_CONFIG_STRING: not base64");
+		return -E_INVAL;
+	}
+	fd = memfd_from("config", p, (size_t)len);
+	free(p);
+	return fd;
+}
+
+static int
+from_stdin(struct sup *s, char *why, size_t cap)
+{
+	static int kept = -1;
+	static char chunk[65536];
+	ssize_t n;
+	off_t total = 0;
+
+	(void)s;
+	if (kept == -1) {	/* read once: a reload gives the same text again */
+		kept = memfd_create("stdin", MFD_CLOEXEC);
+		while (kept != -1 && (n = read(0, chunk, sizeof chunk)) > 0 && total < (64 << 20)) {
+			if (write(kept, chunk, (size_t)n) != n)
+				break;
+			total += n;
+		}
+	}
+	if (kept == -1) {
+		snprintf(why, cap, "standard input cannot be read");
+		return -E_SYS;
+	}
+	return fcntl(kept, F_DUPFD_CLOEXEC, 3);
+}
+
+int
+files_config(struct sup *s, bool make, char *why, size_t cap)
+{
+	const char *path = s->opt.config[0] != '\0' ? s->opt.config : "config.yaml";
+	int fd;
+
+	if (s->opt.config_base64 != NULL)
+		return from_base64(s->opt.config_base64, why, cap);
+	if (!strcmp(path, "-"))
+		return from_stdin(s, why, cap);
+	/* a relative -f is relative to where the command was started, config.yaml to the working directory */
+	fd = openat(s->opt.config[0] != '\0' ? AT_FDCWD : s->home_fd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	if (fd == -1 && errno == ENOENT && make && s->opt.config[0] == '\0') {
+		static const char fresh[] = "mixed-port: 7890\n";
+
+		log_info("Can't find config, create a initial config file");
+		fd = openat(s->home_fd, path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+		if (fd != -1 && write(fd, fresh, sizeof fresh - 1) != (ssize_t)sizeof fresh - 1) {
+			close(fd);
+			fd = -1;
+		}
+	}
+	if (fd == -1) {
+		snprintf(why, cap, "stat %s%s%s: %s", s->opt.config[0] != '\0' ? "" : s->home, s->opt.config[0] != '\0' ? "" : "/", path,
+		    errno == ENOENT ? "no such file or directory" : strerror(errno));
+		return -E_NOTFOUND;
+	}
+	return fd;
+}
+
+static int
+open_beneath(int dir, const char *relative, uint64_t resolve)
+{
+	struct open_how how = { .flags = O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, .resolve = resolve };
+	struct stat st;
+	int fd;
+
+	while (*relative == '/')
+		relative++;
+	fd = (int)syscall(SYS_openat2, dir, *relative != '\0' ? relative : ".", &how, sizeof how);
+	if (fd != -1 && (fstat(fd, &st) == -1 || !S_ISREG(st.st_mode))) {
+		close(fd);
+		errno = S_ISDIR(st.st_mode) ? EISDIR : EACCES;
+		return -1;
+	}
+	return fd;
+}
+
+/* Is path under root? Then *rest is what follows. Both absolute; root without a trailing slash. */
+static bool
+under(const char *path, const char *root, const char **rest)
+{
+	size_t n = strlen(root);
+
+	while (n > 1 && root[n - 1] == '/')
+		n--;
+	if (n == 0 || strncmp(path, root, n) != 0 || (path[n] != '/' && path[n] != '\0' && n > 1))
+		return false;
+	*rest = path + n;
+	return true;
+}
+
+static int
+open_under(const char *root, const char *rest)
+{
+	int dir = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC), fd, saved;
+
+	if (dir == -1)
+		return -1;
+	fd = open_beneath(dir, rest, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS);
+	saved = errno;
+	close(dir);
+	errno = saved;
+	return fd;
+}
+
+static bool
+has_dotdot(const char *p)
+{
+	for (; *p != '\0'; p += *p == '/')
+		if (p[0] == '.' && p[1] == '.' && (p[2] == '/' || p[2] == '\0'))
+			return true;
+		else
+			p += strcspn(p, "/");
+	return false;
+}
+
+int
+files_open(struct sup *s, const char *path, char *why, size_t cap)
+{
+	const char *rest = path;
+	char entry[PATH_MAX];
+	int fd = -1;
+	bool inside = path[0] != '/' || under(path, s->home, &rest) || under(path, s->opt.home, &rest);
+
+	/* a name from a configuration may say "..": openat2 judges it where it is relative; an absolute one must be plain */
+	errno = EACCES;
+	if (path[0] == '/' && has_dotdot(path))
+		inside = false;
+	if (inside)
+		fd = open_beneath(s->home_fd, rest, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS);
+	else if (s->opt.skip_safe_paths)
+		fd = open_under("/", path);
+	else if (path[0] == '/' && !has_dotdot(path))
+		for (const char *p = s->opt.safe_paths; p != NULL && *p != '\0' && !inside; p += *p == ':') {
+			size_t n = strcspn(p, ":");
+
+			snprintf(entry, sizeof entry, "%.*s", (int)(n < sizeof entry ? n : 0), p);
+			if (entry[0] == '/' && under(path, entry, &rest)) {
+				fd = open_under(entry, rest);
+				inside = true;
+			}
+			p += n;
+		}
+	if (fd != -1)
+		return fd;
+	if ((!inside && !s->opt.skip_safe_paths) || errno == EXDEV) {
+		snprintf(why, cap, "path is not subpath of home directory or SAFE_PATHS: %s \n allowed paths: [%s%s%s]", path, s->home,
+		    s->opt.safe_paths != NULL && *s->opt.safe_paths != '\0' ? " " : "", s->opt.safe_paths != NULL ? s->opt.safe_paths : "");
+		return -E_PERM;
+	}
+	snprintf(why, cap, "stat %s: %s", path, errno == ENOENT ? "no such file or directory" : strerror(errno));
+	return errno == ENOENT ? -E_NOTFOUND : -E_SYS;
+}
+
+int
+files_open_ui(struct sup *s, const char *relative, char *why, size_t cap)
+{
+	const char *root = s->opt.ext_ui != NULL && *s->opt.ext_ui != '\0' ? s->opt.ext_ui : s->ctl_opts.external_ui;
+	int dir = -1, fd;
+
+	if (*root == '\0') {
+		str_copy(why, cap, "external-ui is not set");
+		return -E_NOTFOUND;
+	}
+	if (root[0] != '/' || under(root, s->home, &root)) {
+		struct open_how how = { .flags = O_PATH | O_DIRECTORY | O_CLOEXEC, .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS };
+
+		while (*root == '/')
+			root++;
+		dir = (int)syscall(SYS_openat2, s->home_fd, *root != '\0' ? root : ".", &how, sizeof how);
+	} else if (s->opt.skip_safe_paths || s->opt.ext_ui != NULL)
+		dir = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);	/* the operator's word */
+	else
+		for (const char *p = s->opt.safe_paths, *rest; p != NULL && *p != '\0' && dir == -1; p += strcspn(p, ":"), p += *p == ':') {
+			char entry[PATH_MAX];
+
+			snprintf(entry, sizeof entry, "%.*s", (int)strcspn(p, ":"), p);
+			if (entry[0] == '/' && !has_dotdot(root) && under(root, entry, &rest))
+				dir = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		}
+	if (dir == -1) {
+		snprintf(why, cap, "external-ui cannot be opened");
+		return -E_NOTFOUND;
+	}
+	fd = open_beneath(dir, relative, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
+	if (fd == -1)
+		snprintf(why, cap, "%s", strerror(errno));
+	dir = (close(dir), errno);
+	return fd != -1 ? fd : dir == EISDIR ? -E_INVAL : -E_NOTFOUND;
+}
+
+int
+files_open_system(enum open_kind kind)
+{
+	const char *path = kind == OPEN_RESOLV ? "/etc/resolv.conf" : kind == OPEN_HOSTS ? "/etc/hosts" : "/etc/ssl/certs/ca-certificates.crt";
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+
+	return fd == -1 ? -E_NOTFOUND : fd;
+}
+
+/* ---- /storage */
+
+/* Keys are the clients' text: every byte that is not a plain letter, digit, '-' or '_' is written as %XX. */
+static bool
+store_name(char *out, size_t cap, const char *key)
+{
+	size_t n = 0;
+
+	if (*key == '\0')
+		return false;
+	for (; *key != '\0'; key++) {
+		unsigned char c = (unsigned char)*key;
+		bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
+
+		if (n + 4 > cap)
+			return false;
+		n += (size_t)snprintf(out + n, cap - n, plain ? "%c" : "%%%02X", c);
+	}
+	return true;
+}
+
+static int
+store_count(int dir)
+{
+	int n = 0, fd = fcntl(dir, F_DUPFD_CLOEXEC, 3);
+	char buf[8192];
+	long got;
+
+	if (fd == -1 || lseek(fd, 0, SEEK_SET) == -1)
+		return STORE_FILES_MAX;
+	while ((got = syscall(SYS_getdents64, fd, buf, sizeof buf)) > 0)
+		for (long at = 0; at < got; n++)
+			at += *(unsigned short *)(void *)(buf + at + 16);	/* d_reclen */
+	close(fd);
+	return n - 2;
+}
+
+static int
+store_put(int dir, const char *name, int value_fd)
+{
+	const void *p = NULL;
+	size_t n = 0;
+	struct stat st;
+	int fd = -1, status = 500;
+
+	if (memfd_map(value_fd, &p, &n, STORE_VALUE_MAX) != 0)
+		return 500;
+	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == -1 && store_count(dir) >= STORE_FILES_MAX) {
+		status = 507;
+		goto out;
+	}
+	fd = openat(dir, ".tmp", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd != -1 && (n == 0 || write(fd, p, n) == (ssize_t)n) && fsync(fd) == 0 && renameat(dir, ".tmp", dir, name) == 0)
+		status = 204;
+out:
+	if (fd != -1)
+		close(fd);
+	if (p != NULL)
+		munmap((void *)(uintptr_t)p, n);
+	return status;
+}
+
+int
+files_store(struct sup *s, const struct msg_store *m, int value_fd, int *out)
+{
+	char name[3 * STORE_KEY_MAX + 32];
+	int dir = -1, status = 500;
+
+	*out = -1;
+	if (!store_name(name, 256, m->key)) {	/* NAME_MAX */
+		status = 400;
+		goto done;
+	}
+	if (mkdirat(s->home_fd, "storage", 0700) == -1 && errno != EEXIST)
+		goto done;
+	dir = openat(s->home_fd, "storage", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	if (dir == -1)
+		goto done;
+	switch (m->op) {
+	case STORE_GET:
+		*out = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+		status = *out != -1 ? 200 : 404;
+		break;
+	case STORE_PUT:
+		status = store_put(dir, name, value_fd);
+		break;
+	case STORE_DELETE:
+		status = unlinkat(dir, name, 0) == 0 || errno == ENOENT ? 204 : 500;
+		break;
+	}
+done:
+	if (dir != -1)
+		close(dir);
+	if (value_fd != -1)
+		close(value_fd);
+	return status;
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef SLUICE_SUPERVISOR_FILES_H
+#define SLUICE_SUPERVISOR_FILES_H
+
+#include "supervisor/sup.h"
+
+/* Resolves the working directory (made when missing, unless testing), opens and locks it. 0 or -E_* with the reason logged. */
+int files_home(struct sup *s, bool make, bool lock);
+/* The configuration named on the command line, standard input, or base64; a fresh default file is written when none is there and make is set. >= 0, or
+ * -E_NOTFOUND with why filled. */
+int files_config(struct sup *s, bool make, char *why, size_t cap);
+/* A path that a configuration or the API named: inside the working directory or SAFE_PATHS, by openat2(RESOLVE_BENEATH). >= 0 or -E_*. */
+int files_open(struct sup *s, const char *path, char *why, size_t cap);
+/* A dashboard file: relative to external-ui, no symlinks. */
+int files_open_ui(struct sup *s, const char *relative, char *why, size_t cap);
+/* resolv.conf, hosts or the certificate authorities of the system. */
+int files_open_system(enum open_kind kind);
+/* /storage: one file per key. Writes value_fd's content (taken) / reads. Status for the API: 200 (fd in *out), 204, 404, 500, 507. */
+int files_store(struct sup *s, const struct msg_store *m, int value_fd, int *out);
+
+#endif

@@ -1,0 +1,388 @@
+/* SPDX-License-Identifier: MIT */
+/* The listener store. A listener is keyed (kind, address, port, path) and has a slot count fixed when the key is first bound: the CPUs, at most
+ * 16. Workers share the slots, so their number can change without disturbing a flow: resizing a SO_REUSEPORT group moves flows and closing a slot
+ * resets its queue (measured). The supervisor keeps every socket open, so an accept queue outlives any worker.
+ *
+ * Slot 0 is bound without SO_REUSEPORT, which is set afterwards, so another program at the port is noticed; listen() comes only when a generation
+ * serves, so one that failed never took a connection. A key goes when no child holds it. Cap: LISTENERS_MAX keys. */
+#include "supervisor/listeners.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/tcp.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "common/err.h"
+#include "common/log.h"
+#include "common/strutil.h"
+
+enum { LISTENERS_MAX = 512, USERS_MAX = 2 * WORKERS_MAX + 2, BACKLOG = 4096, UDP_RCVBUF = 4 << 20 };
+#ifndef IPPROTO_MPTCP
+#define IPPROTO_MPTCP 262
+#endif
+
+struct listener {
+	struct list link;
+	struct msg_listen key;
+	int n_slots;
+	int fd[LISTEN_SLOTS_MAX];
+	bool listening;
+	struct child *user[USERS_MAX];
+	int n_users;
+};
+struct listeners {
+	struct list all;
+	size_t count;
+};
+
+void
+listeners_init(struct sup *s)
+{
+	s->listeners = calloc(1, sizeof *s->listeners);
+	if (s->listeners == NULL)
+		fatal("out of memory");
+	list_init(&s->listeners->all);
+}
+
+static bool
+same_key(const struct msg_listen *a, const struct msg_listen *b)
+{
+	return a->kind == b->kind && a->flags == b->flags && a->port == b->port && ip_equal(&a->ip, &b->ip) &&
+	    !strncmp(a->path, b->path, sizeof a->path);
+}
+
+static struct listener *
+find(struct sup *s, const struct msg_listen *key)
+{
+	list_each(n, &s->listeners->all) {
+		struct listener *l = container_of(n, struct listener, link);
+
+		if (same_key(&l->key, key))
+			return l;
+	}
+	return NULL;
+}
+
+static const char *
+key_text(const struct msg_listen *k, char *out, size_t cap)
+{
+	char ip[ADDR_TEXT_MAX], hp[ADDR_TEXT_MAX + 8];
+
+	if (k->kind == LISTEN_UNIX)
+		snprintf(out, cap, "unix %s", k->path);
+	else
+		snprintf(out, cap, "%s %s", k->kind == LISTEN_TCP ? "tcp" : "udp", hostport_text(hp, sizeof hp, ip_text(&k->ip, ip), k->port));
+	return out;
+}
+
+static void
+set(int fd, int level, int name, int value)
+{
+	setsockopt(fd, level, name, &value, sizeof value);
+}
+
+/* Dual stack where the address is open; IPv4 alone on a kernel without IPv6. */
+static int
+make_socket(const struct msg_listen *k, int *family)
+{
+	int type = (k->kind == LISTEN_TCP ? SOCK_STREAM : SOCK_DGRAM) | SOCK_CLOEXEC | SOCK_NONBLOCK, fd;
+
+	*family = k->ip.family == 4 ? AF_INET : AF_INET6;
+	fd = socket(*family, type, k->kind == LISTEN_TCP && (k->flags & LISTEN_MPTCP) ? IPPROTO_MPTCP : 0);
+	if (fd == -1 && (k->flags & LISTEN_MPTCP))
+		fd = socket(*family, type, 0);
+	if (fd == -1 && k->ip.family == 0) {
+		*family = AF_INET;
+		fd = socket(AF_INET, type, 0);
+	}
+	return fd;
+}
+
+static int
+bind_slot(const struct msg_listen *k, int slot, bool shared)
+{
+	union sockaddr_any a;
+	int family, fd = make_socket(k, &family);
+	socklen_t len;
+
+	if (fd == -1)
+		return -1;
+	if (family == AF_INET6)
+		set(fd, IPPROTO_IPV6, IPV6_V6ONLY, k->ip.family != 0);
+	if (k->kind == LISTEN_TCP)
+		set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+	else {
+		if (family == AF_INET6)
+			set(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
+		set(fd, IPPROTO_IP, IP_PKTINFO, 1);
+		if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &(int){ UDP_RCVBUF }, sizeof(int)) == -1)
+			set(fd, SOL_SOCKET, SO_RCVBUF, UDP_RCVBUF);
+	}
+	if (slot > 0)
+		set(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+	len = family == AF_INET6 ? ip_to_sockaddr6(&a, &k->ip, k->port) : ip_to_sockaddr(&a, &k->ip, k->port);
+	if (k->ip.family == 0 && family == AF_INET) {
+		memset(&a, 0, sizeof a);
+		a.in.sin_family = AF_INET;
+		a.in.sin_port = htons(k->port);
+		len = sizeof a.in;
+	}
+	if (bind(fd, &a.sa, len) == -1) {
+		int saved = errno;
+
+		close(fd);
+		errno = saved;
+		return -1;
+	}
+	if (slot == 0 && shared)
+		set(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+	if (k->flags & LISTEN_TFO)
+		set(fd, IPPROTO_TCP, TCP_FASTOPEN, 256);
+	return fd;
+}
+
+/* A path longer than sun_path is bound through its open directory. A socket nobody answers at is replaced, as the reference unlinks it. */
+static int
+bind_unix(struct sup *s, const struct msg_listen *k)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	char dir[256], *base;
+	int fd = -1, dirfd = -1, saved;
+
+	str_copy(dir, sizeof dir, k->path);
+	base = strrchr(dir, '/');
+	if (base == NULL) {
+		str_copy(dir, sizeof dir, k->path);
+		base = dir;
+		dirfd = fcntl(s->home_fd, F_DUPFD_CLOEXEC, 3);
+	} else {
+		*base++ = '\0';
+		if (*dir != '\0')
+			mkdirat(s->home_fd, dir, 0755);	/* as the reference; one level */
+		dirfd = openat(s->home_fd, *dir != '\0' ? dir : "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	}
+	if (dirfd == -1)
+		return -1;
+	if (snprintf(a.sun_path, sizeof a.sun_path, "/proc/self/fd/%d/%s", dirfd, base) >= (int)sizeof a.sun_path) {
+		errno = ENAMETOOLONG;
+		goto out;
+	}
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd == -1)
+		goto out;
+	if (connect(fd, (struct sockaddr *)&a, sizeof a) == 0) {
+		close(fd);
+		fd = -1;
+		errno = EADDRINUSE;
+		goto out;
+	}
+	unlinkat(dirfd, base, 0);
+	if (bind(fd, (struct sockaddr *)&a, sizeof a) == -1 || fchmodat(dirfd, base, k->mode, 0) == -1) {
+		saved = errno;
+		close(fd);
+		fd = -1;
+		errno = saved;
+	}
+out:
+	saved = errno;
+	close(dirfd);
+	errno = saved;
+	return fd;
+}
+
+static int
+slot_count(const struct msg_listen *k)
+{
+	cpu_set_t set_;
+	int n;
+
+	if (k->kind == LISTEN_UNIX || (k->flags & LISTEN_ONE))
+		return 1;
+	n = sched_getaffinity(0, sizeof set_, &set_) == 0 ? CPU_COUNT(&set_) : 1;
+	return n > LISTEN_SLOTS_MAX ? LISTEN_SLOTS_MAX : n;
+}
+
+static void
+destroy(struct sup *s, struct listener *l)
+{
+	for (int i = 0; i < l->n_slots; i++)
+		if (l->fd[i] != -1)
+			close(l->fd[i]);
+	list_remove(&l->link);
+	s->listeners->count--;
+	free(l);
+}
+
+static struct listener *
+make(struct sup *s, const struct msg_listen *k, char *why, size_t cap)
+{
+	struct listener *l;
+	char text[320];
+
+	if (s->listeners->count >= LISTENERS_MAX || (l = calloc(1, sizeof *l)) == NULL) {
+		snprintf(why, cap, "too many listeners (at most %d)", LISTENERS_MAX);
+		errno = ENFILE;
+		return NULL;
+	}
+	l->key = *k;
+	l->n_slots = slot_count(k);
+	list_append(&s->listeners->all, &l->link);
+	s->listeners->count++;
+	for (int i = 0; i < l->n_slots; i++)
+		l->fd[i] = -1;
+	for (int i = 0; i < l->n_slots; i++) {
+		l->fd[i] = k->kind == LISTEN_UNIX ? bind_unix(s, k) : bind_slot(k, i, l->n_slots > 1);
+		if (l->fd[i] == -1) {
+			int saved = errno;
+
+			snprintf(why, cap, "listen %s: bind: %s", key_text(k, text, sizeof text),
+			    saved == EADDRINUSE ? "address already in use" : strerror(saved));
+			destroy(s, l);
+			errno = saved;
+			return NULL;
+		}
+	}
+	return l;
+}
+
+static bool
+uses(const struct listener *l, const struct child *c)
+{
+	for (int i = 0; i < l->n_users; i++)
+		if (l->user[i] == c)
+			return true;
+	return false;
+}
+
+int
+listeners_take(struct sup *s, struct child *c, const struct msg_listen *key, int fds[static LISTEN_SLOTS_MAX], char *why, size_t cap)
+{
+	struct listener *l = find(s, key);
+	int n = 0, workers = c->gen != NULL ? c->gen->n_workers : 1;
+
+	if (l == NULL)
+		l = make(s, key, why, cap);
+	if (l == NULL)
+		return errno == EADDRINUSE ? -E_BUSY : errno == EACCES || errno == EPERM ? -E_PERM : -E_SYS;
+	if (!uses(l, c)) {
+		if (l->n_users == USERS_MAX) {
+			snprintf(why, cap, "too many processes at one listener");
+			return -E_LIMIT;
+		}
+		l->user[l->n_users++] = c;
+	}
+	for (int i = 0; i < l->n_slots; i++) {
+		if (i % workers != (int)c->index % workers && l->n_slots > 1)
+			continue;
+		fds[n] = fcntl(l->fd[i], F_DUPFD_CLOEXEC, 3);
+		if (fds[n] == -1) {
+			imsg_close_fds(fds, n);
+			snprintf(why, cap, "out of file descriptors");
+			return -E_SYS;
+		}
+		n++;
+	}
+	/* more workers than slots: the surplus ones share */
+	if (n == 0 && l->n_slots > 0 && (fds[0] = fcntl(l->fd[(int)c->index % l->n_slots], F_DUPFD_CLOEXEC, 3)) != -1)
+		n = 1;
+	/* a key bound while its holder already serves (PATCH of ports) is opened at once */
+	if (c->state == CH_SERVING && listeners_serve(s, why, cap) != 0) {
+		imsg_close_fds(fds, n);
+		listeners_drop(s, c, key);
+		return -E_BUSY;
+	}
+	return n;
+}
+
+static void
+unuse(struct sup *s, struct listener *l, const struct child *c)
+{
+	for (int i = 0; i < l->n_users; i++)
+		if (l->user[i] == c) {
+			l->user[i] = l->user[--l->n_users];
+			break;
+		}
+	if (l->n_users == 0 && !s->stopping)
+		destroy(s, l);
+}
+
+/* A worker that only crashed will be back: its generation's keys must not be lost meanwhile. */
+static bool
+comes_back(const struct sup *s, const struct child *c)
+{
+	return !s->stopping && !c->stopping &&
+	    (c->role == ROLE_CONTROLLER || (c->gen != NULL && c->gen->state == GEN_SERVING));
+}
+
+void
+listeners_drop(struct sup *s, struct child *c, const struct msg_listen *key)
+{
+	struct listener *l = find(s, key);
+
+	if (l != NULL && uses(l, c))
+		unuse(s, l, c);
+}
+
+/* Keys only a crashed child held are kept without a user until its successor asks for them or another generation serves. */
+void
+listeners_child_gone(struct sup *s, struct child *c)
+{
+	bool keep = comes_back(s, c);
+
+	list_each_safe(n, tmp, &s->listeners->all) {
+		struct listener *l = container_of(n, struct listener, link);
+
+		if (!uses(l, c))
+			continue;
+		if (keep && l->n_users == 1)
+			l->n_users = 0;
+		else
+			unuse(s, l, c);
+	}
+}
+
+int
+listeners_serve(struct sup *s, char *why, size_t cap)
+{
+	list_each(n, &s->listeners->all) {
+		struct listener *l = container_of(n, struct listener, link);
+		char text[320];
+
+		if (l->listening || l->key.kind == LISTEN_UDP)
+			continue;
+		for (int i = 0; i < l->n_slots; i++)
+			if (listen(l->fd[i], BACKLOG) == -1) {
+				snprintf(why, cap, "listen %s: %s", key_text(&l->key, text, sizeof text),
+				    errno == EADDRINUSE ? "address already in use" : strerror(errno));
+				return -E_BUSY;
+			}
+		l->listening = true;
+	}
+	return 0;
+}
+
+void
+listeners_shutdown(struct sup *s)
+{
+	list_each(n, &s->listeners->all) {
+		struct listener *l = container_of(n, struct listener, link);
+
+		for (int i = 0; i < l->n_slots; i++)
+			if (l->key.kind != LISTEN_UDP)
+				shutdown(l->fd[i], SHUT_RDWR);
+		if (l->key.kind == LISTEN_UNIX)
+			unlinkat(s->home_fd, l->key.path, 0);
+	}
+}
+
+size_t
+listeners_count(const struct sup *s)
+{
+	return s->listeners->count;
+}

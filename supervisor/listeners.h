@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef SLUICE_SUPERVISOR_LISTENERS_H
+#define SLUICE_SUPERVISOR_LISTENERS_H
+
+#include "supervisor/sup.h"
+
+void listeners_init(struct sup *s);
+/* Gives child c its slots of the key: the same sockets that others have, bound now when the key is new. Writes up to LISTEN_SLOTS_MAX duplicates
+ * to fds (the caller sends and thereby gives them away). Number of fds, or -E_BUSY / -E_PERM / -E_SYS with why filled. */
+int listeners_take(struct sup *s, struct child *c, const struct msg_listen *key, int fds[static LISTEN_SLOTS_MAX], char *why, size_t cap);
+void listeners_drop(struct sup *s, struct child *c, const struct msg_listen *key);
+void listeners_child_gone(struct sup *s, struct child *c);
+/* listen() on everything that a generation or the controller holds: from now on the kernel queues connections. 0 or -E_BUSY with why filled. */
+int listeners_serve(struct sup *s, char *why, size_t cap);
+void listeners_shutdown(struct sup *s);		/* at the end: nothing is accepted any more */
+size_t listeners_count(const struct sup *s);
+
+#endif

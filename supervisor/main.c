@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: MIT */
+/* sluice: the supervisor's start and end. It keeps the privilege it was started with and never parses what a user or a peer wrote: options, fixed
+ * structs and file names are all it sees. Design: README.md "Processes". */
+#include <errno.h>
+#include <fcntl.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "common/err.h"
+#include "common/log.h"
+#include "common/strutil.h"
+#include "common/version.h"
+#include "supervisor/change.h"
+#include "supervisor/child.h"
+#include "supervisor/control.h"
+#include "supervisor/files.h"
+#include "supervisor/listeners.h"
+#include "supervisor/logsink.h"
+#include "supervisor/messages.h"
+#include "supervisor/reload.h"
+#include "supervisor/state.h"
+#include "supervisor/sup.h"
+
+/* Used when the package's users are missing: outside every range that adduser or systemd hands out. */
+enum { FALLBACK_WORKER_ID = 64610, FALLBACK_API_ID = 64611 };
+
+/* /etc/passwd only: NSS modules have no place in this process. */
+static bool
+find_user(const char *name, uid_t *uid, gid_t *gid)
+{
+	FILE *f = fopen("/etc/passwd", "re");
+	struct passwd *p;
+	bool found = false;
+
+	while (f != NULL && !found && (p = fgetpwent(f)) != NULL)
+		if (!strcmp(p->pw_name, name)) {
+			*uid = p->pw_uid;
+			*gid = p->pw_gid;
+			found = true;
+		}
+	if (f != NULL)
+		fclose(f);
+	return found;
+}
+
+static void
+choose_users(struct sup *s)
+{
+	s->root = geteuid() == 0;
+	s->worker_uid = s->api_uid = (uid_t)-1;
+	s->worker_gid = s->api_gid = (gid_t)-1;
+	if (!s->root) {
+		if (s->opt.command == CMD_RUN)
+			log_warn("started as an ordinary user: workers and controller run as uid %u too, separated by seccomp and Landlock only; ports "
+			    "below 1024 and interface-name may be refused", geteuid());
+		return;
+	}
+	if (!find_user("sluice-worker", &s->worker_uid, &s->worker_gid)) {
+		s->worker_uid = FALLBACK_WORKER_ID;
+		s->worker_gid = FALLBACK_WORKER_ID;
+	}
+	if (!find_user("sluice-api", &s->api_uid, &s->api_gid)) {
+		s->api_uid = FALLBACK_API_ID;
+		s->api_gid = FALLBACK_API_ID;
+	}
+}
+
+static void
+raise_limits(void)
+{
+	struct rlimit r;
+
+	if (getrlimit(RLIMIT_NOFILE, &r) == 0) {
+		rlim_t want = 1 << 20;
+
+		r.rlim_max = r.rlim_max < want && geteuid() == 0 ? want : r.rlim_max;
+		r.rlim_cur = r.rlim_max;
+		if (setrlimit(RLIMIT_NOFILE, &r) == -1 && getrlimit(RLIMIT_NOFILE, &r) == 0) {
+			r.rlim_cur = r.rlim_max;
+			setrlimit(RLIMIT_NOFILE, &r);
+		}
+	}
+}
+
+static void
+on_stop_timer(struct ev_loop *loop, ev_timer *t, int events)
+{
+	struct sup *s = t->data;
+
+	(void)events;
+	list_each(n, &s->children) {
+		struct child *c = container_of(n, struct child, link);
+
+		log_warn("%s did not end in time and is killed", c->name);
+		child_kill(c);
+	}
+	(void)loop;
+}
+
+void
+sup_child_gone(struct sup *s)
+{
+	if (s->stopping && list_empty(&s->children))
+		ev_break(s->loop, EVBREAK_ALL);
+}
+
+void
+sup_stop(struct sup *s, int exit_code)
+{
+	struct msg_stop m = { .grace_ms = s->serving != NULL ? s->serving->opts.stop_grace_ms : 0 };
+
+	if (s->stopping) {
+		on_stop_timer(s->loop, &s->stop_timer, 0);
+		return;
+	}
+	s->stopping = true;
+	s->exit_code = exit_code;
+	listeners_shutdown(s);
+	if (s->opt.command == CMD_RUN)
+		log_info("stopping%s", m.grace_ms > 0 ? ", open connections may end" : "");
+	list_each(n, &s->children) {
+		struct child *c = container_of(n, struct child, link);
+
+		c->stopping = true;
+		if (c->role == ROLE_LOADER || c->state == CH_CONFIGURING || s->opt.command == CMD_TEST)
+			kill(c->pid, SIGKILL);
+		else
+			child_send(c, MSG_STOP, 0, &m, sizeof m, -1);
+	}
+	ev_timer_init(&s->stop_timer, on_stop_timer, m.grace_ms / 1000.0 + STOP_SLACK_MS / 1000.0, 0);
+	s->stop_timer.data = s;
+	ev_timer_start(s->loop, &s->stop_timer);
+	sup_child_gone(s);
+}
+
+static void
+on_signal(struct ev_loop *loop, ev_signal *sig, int events)
+{
+	struct sup *s = sig->data;
+	struct msg_reload m = { .flags = RELOAD_FORCE | RELOAD_CONTROLLER };
+
+	(void)loop;
+	(void)events;
+	if (sig->signum == SIGHUP)
+		reload_request(s, &m, -1, (struct reload_waiter){ NULL, 0 });
+	else
+		sup_stop(s, 0);
+}
+
+static void
+watch_signals(struct sup *s)
+{
+	static const int list[] = { SIGTERM, SIGINT, SIGHUP };
+
+	signal(SIGPIPE, SIG_IGN);
+	for (size_t i = 0; i < countof(list); i++) {
+		ev_signal_init(&s->sig[i], on_signal, list[i]);
+		s->sig[i].data = s;
+		ev_signal_start(s->loop, &s->sig[i]);
+	}
+}
+
+static int
+run(struct sup *s)
+{
+	struct msg_reload first = { .flags = RELOAD_FORCE };
+	bool test = s->opt.command == CMD_TEST;
+
+	s->loop = ev_loop_new(EV_SLUICE);
+	if (s->loop == NULL)
+		fatal("no event loop");
+	list_init(&s->children);
+	list_init(&s->generations);
+	s->log_level = LL_INFO;
+	s->log_tap = LL_SILENT;
+	logsink_init(s);
+	raise_limits();
+	choose_users(s);
+	if (files_home(s, !test, !test) != 0 || child_find_programs(s) != 0)
+		return 1;
+	umask(0077);
+	state_init(s);
+	listeners_init(s);
+	changes_init(s);
+	reload_init(s);
+	watch_signals(s);
+	if (!test)
+		control_init(s);
+	reload_request(s, &first, -1, (struct reload_waiter){ NULL, 0 });
+	ev_run(s->loop, 0);
+	if (!test)
+		control_end(s);
+	return s->exit_code;
+}
+
+static int
+test_config(struct sup *s)
+{
+	char path[PATH_MAX + 16];
+	int code = run(s);
+
+	snprintf(path, sizeof path, "%s%s", s->opt.config[0] != '\0' ? s->opt.config : s->opt.home, s->opt.config[0] != '\0' ? "" : "/config.yaml");
+	printf("configuration file %s test %s\n", path, code == 0 ? "is successful" : "failed");
+	return code;
+}
+
+int
+main(int argc, char **argv)
+{
+	static struct sup s;
+	int rc = options_parse(&s.opt, argc, argv);
+
+	if (rc != 0)
+		return rc;
+	/* standard descriptors are never taken by something else */
+	for (int fd = open("/dev/null", O_RDWR); fd != -1 && fd <= 4; fd = open("/dev/null", O_RDWR))
+		;
+	switch (s.opt.command) {
+	case CMD_HELP:
+		options_help();
+		return 0;
+	case CMD_VERSION:
+		printf("sluice %s (mihomo API %s) linux\n", version_text(), SLUICE_COMPAT);
+		return 0;
+	case CMD_TEST:
+		return test_config(&s);
+	case CMD_RUN:
+		return run(&s);
+	default:
+		return control_client(&s.opt);
+	}
+}

@@ -1,0 +1,770 @@
+/* SPDX-License-Identifier: MIT */
+/* The generation machine. A reload, a restart and the start are one mechanism: generation g+1 is complete and READY before g is touched, so whatever
+ * fails before that (file, syntax, reference, port, permission, crash, time) ends g+1 alone and is answered with the true reason.
+ *
+ *   request -> LOADING (a loader makes the tree) -> STARTING (N workers build it, READY each) -> CONTROLLER (SIGHUP only: it adopts its keys)
+ *           -> switch: g DRAIN, g+1 SERVE -> answer.          RELOAD_SAME begins at STARTING with the serving tree.
+ *
+ * DRAIN goes out before SERVE: a listener's queue waits the moment between, and a datagram is not read by two. One at a time; RELOADS_MAX wait. */
+#include "supervisor/reload.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/err.h"
+#include "common/log.h"
+#include "common/strutil.h"
+#include "supervisor/change.h"
+#include "supervisor/child.h"
+#include "supervisor/files.h"
+#include "supervisor/listeners.h"
+#include "supervisor/logsink.h"
+#include "supervisor/messages.h"
+#include "supervisor/state.h"
+
+enum { WAITERS_MAX = 64 };
+enum phase { RL_IDLE, RL_LOADING, RL_STARTING, RL_CONTROLLER };
+static const char *const phase_name[] = { "IDLE", "LOADING", "STARTING", "CONTROLLER" };
+
+struct ask {
+	struct list link;
+	struct msg_reload m;
+	int payload;
+	struct reload_waiter waiter[WAITERS_MAX];
+	int n_waiters;
+};
+struct reload {
+	enum phase phase;
+	struct list queue;
+	int n_queued;
+	struct ask *now;
+	struct child *loader;
+	struct generation *gen;		/* g+1 while it starts */
+	ev_timer timer;
+	ev_tstamp began;
+};
+
+static void next(struct sup *s);
+
+static void
+enter(struct sup *s, enum phase p)
+{
+	log_debug("reload: %s -> %s", phase_name[s->reload->phase], phase_name[p]);
+	s->reload->phase = p;
+}
+
+bool
+reload_busy(const struct sup *s)
+{
+	return s->reload->phase != RL_IDLE;
+}
+
+/* ---- generations */
+
+static unsigned
+kept_states(const struct msg_reload *m)
+{
+	unsigned keep = 1u << STATE_SELECT | 1u << STATE_DELAYS;
+
+	if (m->flags & RELOAD_SAME)
+		return ~0u;
+	if (!(m->flags & RELOAD_FORCE))
+		keep |= 1u << STATE_PORTS;
+	return keep;
+}
+
+/* min(CPU affinity, cgroup quota, 4) unless sluice.workers says otherwise. */
+static int
+worker_count(const struct msg_job_done *o)
+{
+	cpu_set_t set;
+	int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+	long long quota = 0, period = 0;
+	FILE *f;
+
+	if (o->workers > 0)
+		return o->workers > WORKERS_MAX ? WORKERS_MAX : (int)o->workers;
+	f = fopen("/sys/fs/cgroup/cpu.max", "re");
+	if (f != NULL) {
+		if (fscanf(f, "%lld %lld", &quota, &period) == 2 && quota > 0 && period > 0 && quota / period < n)
+			n = quota / period > 0 ? (int)(quota / period) : 1;
+		fclose(f);
+	}
+	return n > WORKERS_AUTO_MAX ? WORKERS_AUTO_MAX : n;
+}
+
+static void
+free_generation(struct generation *g)
+{
+	struct sup *s = g->sup;
+
+	for (int i = 0; i < g->n_workers; i++)
+		ev_timer_stop(s->loop, &g->respawn[i]);
+	ev_timer_stop(s->loop, &g->drain_timer);
+	if (g->tree_fd != -1)
+		close(g->tree_fd);
+	list_remove(&g->link);
+	free(g);
+}
+
+static int
+living(const struct generation *g)
+{
+	int n = 0;
+
+	for (int i = 0; i < g->n_workers; i++)
+		n += g->worker[i] != NULL;
+	return n;
+}
+
+static struct child *
+start_worker(struct generation *g, uint32_t index, unsigned keep)
+{
+	struct sup *s = g->sup;
+	struct child *c = child_spawn(s, ROLE_WORKER, g, index);
+	struct msg_hello hello = { .generation = g->number, .index = index, .workers = (uint32_t)g->n_workers, .log_level = (uint32_t)logsink_level(s),
+		.flags = (s->opt.command == CMD_TEST ? HELLO_TEST : 0) | (s->opt.geodata_mode ? HELLO_GEODATA_MODE : 0) };
+	struct msg_config config = { 0 };
+	int fds[2];
+
+	if (c == NULL)
+		return NULL;
+	g->worker[index] = c;
+	fds[0] = state_page_take(s, c);
+	fds[1] = fcntl(s->shared_fd, F_DUPFD_CLOEXEC, 3);
+	if (fds[0] < 0 || fds[1] < 0) {
+		log_error("%s: no counter page is free", c->name);
+		child_kill(c);
+		imsg_close_fds(fds, fds[0] < 0 ? 0 : 1);
+		return NULL;
+	}
+	hello.slot = c->slot;
+	peer_send(&c->peer, MSG_HELLO, 0, &hello, sizeof hello, fds, 2);
+	state_send(s, c, keep);
+	child_send(c, MSG_CONFIG, 0, &config, sizeof config, fcntl(g->tree_fd, F_DUPFD_CLOEXEC, 3));
+	return c;
+}
+
+static void
+kill_generation(struct generation *g)
+{
+	for (int i = 0; i < g->n_workers; i++)
+		if (g->worker[i] != NULL)
+			child_kill(g->worker[i]);
+}
+
+/* ---- answers */
+
+static void
+answer(struct sup *s, int status, const struct msg_conf_err *e, const char *text)
+{
+	struct ask *a = s->reload->now;
+
+	for (int i = 0; i < a->n_waiters; i++)
+		if (a->waiter[i].peer != NULL)
+			messages_result(a->waiter[i].peer, a->waiter[i].id, status, e, text);
+	if (a->payload != -1)
+		close(a->payload);
+	free(a);
+	s->reload->now = NULL;
+	ev_timer_stop(s->loop, &s->reload->timer);
+	enter(s, RL_IDLE);
+}
+
+/* Ends g+1; g never noticed. */
+static void
+refuse(struct sup *s, int status, const struct msg_conf_err *e, const char *text)
+{
+	struct reload *r = s->reload;
+	bool first = s->serving == NULL;
+
+	if (e != NULL && e->line > 0)
+		log_error("configuration refused: %s (line %u, column %u)", text, e->line, e->column);
+	else
+		log_error("configuration refused: %s", text);
+	if (r->loader != NULL) {
+		child_kill(r->loader);
+		r->loader = NULL;
+	}
+	if (r->gen != NULL) {
+		kill_generation(r->gen);
+		if (living(r->gen) == 0)
+			free_generation(r->gen);
+		else
+			r->gen->state = GEN_DRAINING;	/* freed with its last worker */
+		r->gen = NULL;
+	}
+	answer(s, status, e, text);
+	if (first)
+		sup_stop(s, 1);
+	else
+		next(s);
+}
+
+static void
+on_timeout(struct ev_loop *loop, ev_timer *t, int events)
+{
+	struct sup *s = t->data;
+
+	(void)loop;
+	(void)events;
+	refuse(s, 500, NULL, s->reload->phase == RL_LOADING ? "the loader did not finish in time" :
+	    s->reload->phase == RL_STARTING ? "the new workers were not ready in time" : "the controller did not answer in time");
+}
+
+static void
+arm(struct sup *s, double seconds)
+{
+	ev_timer_stop(s->loop, &s->reload->timer);
+	ev_timer_set(&s->reload->timer, seconds, 0);
+	ev_timer_start(s->loop, &s->reload->timer);
+}
+
+/* ---- the phases */
+
+static void
+start_generation(struct sup *s, int tree_fd, const struct msg_job_done *opts)
+{
+	struct reload *r = s->reload;
+	struct generation *g = calloc(1, sizeof *g);
+
+	if (g == NULL) {
+		close(tree_fd);
+		refuse(s, 500, NULL, "out of memory");
+		return;
+	}
+	g->sup = s;
+	g->number = ++s->last_generation;
+	g->state = GEN_STARTING;
+	g->tree_fd = tree_fd;
+	g->opts = *opts;
+	g->born = ev_now(s->loop);
+	g->n_workers = s->opt.command == CMD_TEST ? 1 : worker_count(opts);
+	list_append(&s->generations, &g->link);
+	r->gen = g;
+	enter(s, RL_STARTING);
+	arm(s, START_TIMEOUT_S);
+	for (int i = 0; i < g->n_workers; i++)
+		if (start_worker(g, (uint32_t)i, kept_states(&r->now->m)) == NULL) {
+			refuse(s, 500, NULL, "a worker cannot be started");
+			return;
+		}
+}
+
+static void
+load(struct sup *s)
+{
+	struct reload *r = s->reload;
+	struct msg_job job = { .kind = JOB_CONFIG };
+	char why[1024] = "";
+	int fd;
+
+	if (r->now->m.flags & RELOAD_PAYLOAD) {
+		fd = r->now->payload;
+		r->now->payload = -1;
+	} else if (r->now->m.flags & RELOAD_PATH)
+		fd = files_open(s, r->now->m.path, why, sizeof why);
+	else
+		fd = files_config(s, s->serving == NULL && s->opt.command == CMD_RUN, why, sizeof why);
+	if (fd < 0) {
+		refuse(s, 400, NULL, why);
+		return;
+	}
+	r->loader = child_spawn(s, ROLE_LOADER, NULL, 0);
+	if (r->loader == NULL) {
+		close(fd);
+		refuse(s, 500, NULL, "the loader cannot be started");
+		return;
+	}
+	enter(s, RL_LOADING);
+	arm(s, LOADER_TIMEOUT_S);
+	child_send(r->loader, MSG_JOB, 0, &job, sizeof job, fd);
+}
+
+static void
+begin(struct sup *s, struct ask *a)
+{
+	struct reload *r = s->reload;
+
+	r->now = a;
+	r->began = ev_now(s->loop);
+	if (a->m.flags & RELOAD_SAME)
+		start_generation(s, fcntl(s->serving->tree_fd, F_DUPFD_CLOEXEC, 3), &s->serving->opts);
+	else
+		load(s);
+}
+
+static void
+next(struct sup *s)
+{
+	struct reload *r = s->reload;
+
+	if (r->phase != RL_IDLE || r->now != NULL || list_empty(&r->queue) || s->stopping)
+		return;
+	struct ask *a = container_of(r->queue.next, struct ask, link);
+
+	list_remove(&a->link);
+	r->n_queued--;
+	begin(s, a);
+}
+
+void
+reload_request(struct sup *s, const struct msg_reload *m, int payload, struct reload_waiter w)
+{
+	struct reload *r = s->reload;
+	struct ask *a;
+
+	/* equal asks that wait are one: nothing of theirs has been read yet */
+	list_each(n, &r->queue) {
+		a = container_of(n, struct ask, link);
+		if (payload == -1 && a->payload == -1 && a->m.flags == m->flags && !strcmp(a->m.path, m->path) && a->n_waiters < WAITERS_MAX) {
+			a->waiter[a->n_waiters++] = w;
+			return;
+		}
+	}
+	a = r->n_queued < RELOADS_MAX && !s->stopping ? calloc(1, sizeof *a) : NULL;
+	if (a == NULL) {
+		if (payload != -1)
+			close(payload);
+		if (w.peer != NULL)
+			messages_result(w.peer, w.id, 503, NULL, s->stopping ? "the service is stopping" : "too many reloads are waiting");
+		return;
+	}
+	a->m = *m;
+	a->payload = payload;
+	a->waiter[a->n_waiters++] = w;
+	list_append(&r->queue, &a->link);
+	r->n_queued++;
+	next(s);
+}
+
+void
+reload_forget_peer(struct sup *s, struct peer *p)
+{
+	list_each(n, &s->reload->queue) {
+		struct ask *a = container_of(n, struct ask, link);
+
+		for (int i = 0; i < a->n_waiters; i++)
+			if (a->waiter[i].peer == p)
+				a->waiter[i].peer = NULL;
+	}
+	for (int i = 0; s->reload->now != NULL && i < s->reload->now->n_waiters; i++)
+		if (s->reload->now->waiter[i].peer == p)
+			s->reload->now->waiter[i].peer = NULL;
+}
+
+void
+reload_job_done(struct sup *s, struct child *loader, const struct msg_job_done *m, int tree_fd)
+{
+	struct msg_job_done opts = *m;
+
+	if (loader != s->reload->loader || s->reload->phase != RL_LOADING) {
+		close(tree_fd);
+		return;
+	}
+	s->reload->loader = NULL;
+	loader->stopping = true;
+	opts.external_ui[sizeof opts.external_ui - 1] = '\0';
+	if (opts.max_generations < 1 || opts.max_generations > GENERATIONS_MAX)
+		opts.max_generations = 4;
+	start_generation(s, tree_fd, &opts);
+}
+
+static const char *
+config_name(const struct sup *s, const struct msg_reload *m)
+{
+	static char text[PATH_MAX];
+
+	if (m->flags & RELOAD_PAYLOAD)
+		return "(payload)";
+	if (m->flags & RELOAD_PATH)
+		return m->path;
+	if (s->opt.config[0] != '\0')
+		return s->opt.config;
+	snprintf(text, sizeof text, "%.4000s/config.yaml", s->home);
+	return text;
+}
+
+void
+reload_conf_err(struct sup *s, struct child *c, const struct msg_conf_err *e)
+{
+	struct msg_conf_err err = *e;
+	struct reload *r = s->reload;
+
+	err.key[sizeof err.key - 1] = err.text[sizeof err.text - 1] = '\0';
+	c->stopping = c->role != ROLE_CONTROLLER;
+	if (r->phase == RL_IDLE) {	/* a replacement worker or a new controller that cannot be built */
+		log_error("%s: %s", c->name, err.text);
+		return;
+	}
+	if (c == r->loader) {
+		r->loader = NULL;
+		if (err.code == E_NOTFOUND)	/* the loader knows no paths */
+			snprintf(err.text, sizeof err.text, "configuration file %.400s is empty", config_name(s, &r->now->m));
+	}
+	refuse(s, err.code == E_BUSY ? 409 : err.code == E_PERM || err.code == E_INVAL || err.code == E_LIMIT || err.code == E_NOTFOUND ? 400 : 500, &err,
+	    err.text);
+}
+
+/* ---- the switch */
+
+static void
+introduce_worker(struct sup *s, struct child *w)
+{
+	struct msg_peer m = { .generation = w->gen->number, .index = w->index, .slot = w->slot, .state = w->state, .pid = (uint32_t)w->pid };
+	int pair[2], fds[2];
+
+	if (s->controller == NULL || s->controller->state != CH_SERVING || imsg_pair(pair) != 0)
+		return;
+	child_send(w, MSG_PEER, 0, &m, sizeof m, pair[1]);
+	fds[0] = pair[0];
+	fds[1] = state_page_dup(s, w->slot);
+	peer_send(&s->controller->peer, MSG_PEER, 0, &m, sizeof m, fds, 2);
+}
+
+void
+reload_introduce(struct sup *s)
+{
+	for (uint32_t i = 0; i < STAT_SLOTS; i++)
+		if (s->page[i].fd != -1) {
+			struct msg_peer m = { .slot = i };
+
+			child_send(s->controller, MSG_PAGE, 0, &m, sizeof m, state_page_dup(s, i));
+		}
+	list_each(n, &s->children) {
+		struct child *w = container_of(n, struct child, link);
+
+		if (w->role == ROLE_WORKER && (w->state == CH_SERVING || w->state == CH_DRAINING) && !w->stopping)
+			introduce_worker(s, w);
+	}
+}
+
+static void
+drain_worker(struct child *w, struct generation *to)
+{
+	struct sup *s = w->sup;
+	struct msg_peer m = { .generation = w->gen->number, .index = w->index, .slot = w->slot, .state = CH_DRAINING, .pid = (uint32_t)w->pid };
+	struct child *heir = to->worker[w->index % (uint32_t)to->n_workers];
+	struct msg_handoff give = { .peer_generation = to->number, .peer_index = heir->index, .sender = 1 };
+	struct msg_handoff take = { .peer_generation = w->gen->number, .peer_index = w->index };
+	int pair[2];
+
+	if (imsg_pair(pair) == 0) {
+		child_send(heir, MSG_HANDOFF, 0, &take, sizeof take, pair[1]);
+		child_send(w, MSG_HANDOFF, 0, &give, sizeof give, pair[0]);
+	}
+	child_send(w, MSG_DRAIN, 0, NULL, 0, -1);
+	messages_set_state(w, CH_DRAINING);
+	if (s->controller != NULL && s->controller->state == CH_SERVING)
+		child_send(s->controller, MSG_PEER_STATE, 0, &m, sizeof m, -1);
+}
+
+static void
+on_drain_timeout(struct ev_loop *loop, ev_timer *t, int events)
+{
+	struct generation *g = t->data;
+
+	(void)loop;
+	(void)events;
+	log_warn("generation %u drained for %u s: its last connections are closed (sluice.drain-timeout)", g->number, g->opts.drain_timeout_s);
+	for (int i = 0; i < g->n_workers; i++)
+		if (g->worker[i] != NULL) {
+			struct msg_stop m = { 0 };
+
+			g->worker[i]->stopping = true;
+			child_send(g->worker[i], MSG_STOP, 0, &m, sizeof m, -1);
+		}
+}
+
+static void
+limit_generations(struct sup *s, uint32_t max)
+{
+	uint32_t n = 0;
+
+	list_each(k, &s->generations)
+		n++;
+	list_each_safe(k, tmp, &s->generations) {
+		struct generation *g = container_of(k, struct generation, link);
+
+		if (n <= max)
+			return;
+		if (g->state != GEN_DRAINING)
+			continue;
+		n--;
+		if (living(g) == 0 || g->worker[0] == NULL || g->worker[0]->stopping)
+			continue;
+		log_warn("generation %u is closed: more than sluice.max-generations (%u) would run", g->number, max);
+		for (int i = 0; i < g->n_workers; i++)
+			if (g->worker[i] != NULL) {
+				struct msg_stop m = { 0 };
+
+				g->worker[i]->stopping = true;
+				child_send(g->worker[i], MSG_STOP, 0, &m, sizeof m, -1);
+			}
+	}
+}
+
+static void
+switch_to(struct sup *s)
+{
+	struct reload *r = s->reload;
+	struct generation *g = r->gen, *old = s->serving;
+	char why[512];
+
+	if (listeners_serve(s, why, sizeof why) != 0) {
+		refuse(s, 409, NULL, why);
+		return;
+	}
+	if (old != NULL) {
+		old->state = GEN_DRAINING;
+		for (int i = 0; i < old->n_workers; i++) {
+			ev_timer_stop(s->loop, &old->respawn[i]);
+			if (old->worker[i] != NULL && old->worker[i]->state == CH_SERVING)
+				drain_worker(old->worker[i], g);
+			else if (old->worker[i] != NULL)
+				child_kill(old->worker[i]);	/* a replacement that was still starting */
+		}
+		ev_timer_init(&old->drain_timer, on_drain_timeout, old->opts.drain_timeout_s, 0);
+		old->drain_timer.data = old;
+		ev_timer_start(s->loop, &old->drain_timer);
+		if (living(old) == 0)
+			free_generation(old);
+	}
+	g->state = GEN_SERVING;
+	s->serving = g;
+	r->gen = NULL;
+	for (int i = 0; i < g->n_workers; i++) {
+		child_send(g->worker[i], MSG_SERVE, 0, NULL, 0, -1);
+		messages_set_state(g->worker[i], CH_SERVING);
+		introduce_worker(s, g->worker[i]);
+	}
+	state_forget(s, kept_states(&r->now->m));
+	limit_generations(s, g->opts.max_generations);
+	if (r->now->m.flags & RELOAD_CONTROLLER || s->ctl_tree_fd == -1) {
+		if (s->ctl_tree_fd != -1)
+			close(s->ctl_tree_fd);
+		s->ctl_tree_fd = fcntl(g->tree_fd, F_DUPFD_CLOEXEC, 3);
+		s->ctl_opts = g->opts;
+	}
+	log_info("generation %u serves with %d worker%s after %.0f ms", g->number, g->n_workers, g->n_workers == 1 ? "" : "s",
+	    (ev_now(s->loop) - r->began) * 1000);
+	answer(s, 204, NULL, "");
+	next(s);
+}
+
+/* ---- the controller */
+
+static void
+configure_controller(struct sup *s, int tree_fd)
+{
+	struct msg_ctl_config m = { .workers = s->serving != NULL ? (uint32_t)s->serving->n_workers : 0 };
+	const struct { const char *value; unsigned flag; char *to; size_t cap; } over[] = {
+		{ s->opt.ext_ctl, CTL_EXT_CTL, m.ext_ctl, sizeof m.ext_ctl },
+		{ s->opt.ext_ctl_unix, CTL_EXT_CTL_UNIX, m.ext_ctl_unix, sizeof m.ext_ctl_unix },
+		{ s->opt.ext_ui, CTL_EXT_UI, m.ext_ui, sizeof m.ext_ui },
+		{ s->opt.secret, CTL_SECRET, m.secret, sizeof m.secret },
+	};
+
+	str_copy(m.home, sizeof m.home, s->home);
+	for (size_t i = 0; i < countof(over); i++)
+		if (over[i].value != NULL) {
+			m.flags |= over[i].flag;
+			str_copy(over[i].to, over[i].cap, over[i].value);
+		}
+	if (s->opt.command == CMD_TEST)
+		m.flags |= CTL_TEST;
+	child_send(s->controller, MSG_CONFIG, 0, &m, sizeof m, fcntl(tree_fd, F_DUPFD_CLOEXEC, 3));
+}
+
+void
+reload_start_controller(struct sup *s)
+{
+	struct msg_hello hello = { .log_level = (uint32_t)logsink_level(s) };
+
+	s->controller = child_spawn(s, ROLE_CONTROLLER, NULL, 0);
+	if (s->controller == NULL)
+		return;
+	child_send(s->controller, MSG_HELLO, 0, &hello, sizeof hello, -1);
+	configure_controller(s, s->ctl_tree_fd != -1 ? s->ctl_tree_fd : s->reload->gen->tree_fd);
+}
+
+static void
+all_workers_ready(struct sup *s)
+{
+	struct reload *r = s->reload;
+
+	/* the first start, SIGHUP and -t also configure the controller; a failure there refuses the whole */
+	if (s->ctl_tree_fd == -1 || (r->now->m.flags & RELOAD_CONTROLLER)) {
+		enter(s, RL_CONTROLLER);
+		arm(s, START_TIMEOUT_S);
+		if (s->controller == NULL)
+			reload_start_controller(s);
+		else
+			configure_controller(s, r->gen->tree_fd);
+		if (s->controller == NULL)
+			refuse(s, 500, NULL, "the controller cannot be started");
+		return;
+	}
+	switch_to(s);
+}
+
+static void
+controller_ready(struct sup *s, struct child *c)
+{
+	char why[256];
+
+	s->controller_failures = 0;
+	if (c->state == CH_CONFIGURING) {
+		if (listeners_serve(s, why, sizeof why) != 0)
+			log_error("External controller listen error: %s", why);
+		child_send(c, MSG_SERVE, 0, NULL, 0, -1);
+		messages_set_state(c, CH_SERVING);
+		reload_introduce(s);
+	}
+	if (s->reload->phase == RL_CONTROLLER)
+		switch_to(s);
+}
+
+void
+reload_ready(struct sup *s, struct child *c)
+{
+	struct generation *g = c->gen;
+	struct reload *r = s->reload;
+
+	if (c->role == ROLE_CONTROLLER) {
+		if (s->opt.command == CMD_TEST)
+			sup_stop(s, 0);
+		else
+			controller_ready(s, c);
+		return;
+	}
+	messages_set_state(c, CH_READY);
+	if (g == r->gen) {
+		for (int i = 0; i < g->n_workers; i++)
+			if (g->worker[i] == NULL || g->worker[i]->state != CH_READY)
+				return;
+		all_workers_ready(s);
+	} else if (g == s->serving) {	/* a replacement */
+		child_send(c, MSG_SERVE, 0, NULL, 0, -1);
+		messages_set_state(c, CH_SERVING);
+		introduce_worker(s, c);
+		log_info("%s serves", c->name);
+	}
+}
+
+/* ---- ends */
+
+static void
+on_respawn(struct ev_loop *loop, ev_timer *t, int events)
+{
+	struct generation *g = t->data;
+	uint32_t i = (uint32_t)(t - g->respawn);
+
+	(void)loop;
+	(void)events;
+	if (g->state == GEN_SERVING && g->worker[i] == NULL && !g->sup->stopping)
+		start_worker(g, i, ~0u);
+}
+
+/* 0, 0.1, 0.2, 0.4 ... 10 s; a life of a minute forgives. */
+static double
+backoff(uint32_t *failures, ev_tstamp lived)
+{
+	double d;
+
+	if (lived > 60)
+		*failures = 0;
+	d = *failures == 0 ? 0 : 0.05 * (double)(1u << (*failures < 8 ? *failures : 8));
+	(*failures)++;
+	return d > 10 ? 10 : d;
+}
+
+static void
+worker_gone(struct sup *s, struct child *c, const char *why)
+{
+	struct generation *g = c->gen;
+
+	if (g->worker[c->index] == c)
+		g->worker[c->index] = NULL;
+	if (g == s->reload->gen) {
+		char text[256];
+
+		snprintf(text, sizeof text, "a new worker failed: %s", why);
+		refuse(s, 500, NULL, text);
+	} else if (g->state == GEN_SERVING && !s->stopping) {
+		ev_timer_init(&g->respawn[c->index], on_respawn, backoff(&g->failures[c->index], ev_now(s->loop) - c->started), 0);
+		g->respawn[c->index].data = g;
+		ev_timer_start(s->loop, &g->respawn[c->index]);
+	} else if (g->state == GEN_DRAINING && living(g) == 0) {
+		log_info("generation %u has ended", g->number);
+		free_generation(g);
+	}
+}
+
+static void
+on_controller_timer(struct ev_loop *loop, ev_timer *t, int events)
+{
+	struct sup *s = t->data;
+
+	(void)loop;
+	(void)events;
+	if (!s->stopping && s->controller == NULL && (s->ctl_tree_fd != -1))
+		reload_start_controller(s);
+}
+
+void
+reload_child_gone(struct sup *s, struct child *c, const char *why)
+{
+	struct reload *r = s->reload;
+
+	switch (c->role) {
+	case ROLE_WORKER:
+		worker_gone(s, c, why);
+		break;
+	case ROLE_LOADER:
+		if (c == r->loader && r->phase == RL_LOADING) {
+			char text[256];
+
+			r->loader = NULL;
+			snprintf(text, sizeof text, "the loader failed: %s", why);
+			refuse(s, 500, NULL, text);
+		}
+		break;
+	case ROLE_CONTROLLER:
+		reload_forget_peer(s, &c->peer);
+		s->controller = NULL;
+		s->log_tap = LL_SILENT;
+		if (s->stopping)
+			break;
+		if (r->phase == RL_CONTROLLER) {
+			char text[256];
+
+			snprintf(text, sizeof text, "the controller failed: %s", why);
+			refuse(s, 500, NULL, text);
+		}
+		ev_timer_init(&s->controller_timer, on_controller_timer, backoff(&s->controller_failures, ev_now(s->loop) - c->started), 0);
+		s->controller_timer.data = s;
+		ev_timer_start(s->loop, &s->controller_timer);
+		break;
+	default:
+		break;
+	}
+}
+
+void
+reload_init(struct sup *s)
+{
+	s->reload = calloc(1, sizeof *s->reload);
+	if (s->reload == NULL)
+		fatal("out of memory");
+	list_init(&s->reload->queue);
+	ev_timer_init(&s->reload->timer, on_timeout, 0, 0);
+	s->reload->timer.data = s;
+	s->ctl_tree_fd = -1;
+}

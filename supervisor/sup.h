@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+/* The supervisor: the only process that keeps privilege, and the only one that opens paths and binds ports. It parses nothing but fixed structs. One
+ * instance, owned by main.c, used from its single loop.
+ *
+ *   main       options, start, signals, end                     child      fork + exec, channels, ends of processes
+ *   reload     the generation machine                            messages   who may ask what, when: the handler table
+ *   listeners  every listening socket, its slots and users       change     acknowledged changes
+ *   files      paths -> fds, confined                            state      blobs that outlive workers; counter pages
+ *   control    the socket of `sluice reload|status|stop`         logsink    records -> standard error or the journal */
+#ifndef SLUICE_SUPERVISOR_SUP_H
+#define SLUICE_SUPERVISOR_SUP_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "common/ev.h"
+#include "common/imsg_types.h"
+#include "common/list.h"
+#include "common/peer.h"
+#include "common/sandbox.h"
+#include "supervisor/options.h"
+
+enum {
+	WORKERS_MAX = 16,
+	WORKERS_AUTO_MAX = 4,
+	GENERATIONS_MAX = 32,
+	LOADER_TIMEOUT_S = 30,
+	START_TIMEOUT_S = 60,
+	STOP_SLACK_MS = 1500,		/* after the grace: then SIGKILL; the tree ends within 2 s */
+	CHANGE_TIMEOUT_S = 6,		/* a worker that has not acknowledged by then is replaced; ports may need binding */
+	CHANGES_MAX = 256,		/* in flight */
+	RELOADS_MAX = 32		/* waiting; more are answered 503 */
+};
+
+struct sup;
+struct generation;
+
+struct child {
+	struct list link;		/* sup.children */
+	struct sup *sup;
+	enum sandbox_role role;
+	struct generation *gen;		/* workers and loaders of a reload */
+	uint32_t index, slot;		/* worker: its number; counter page, STAT_SLOTS = none */
+	pid_t pid;
+	int pidfd, log_fd;
+	ev_io ended_io, log_io;
+	struct peer peer;
+	enum child_state state;
+	bool stopping;			/* told to end: its end is no crash */
+	uint32_t log_lost;
+	ev_tstamp started;
+	char name[40];
+};
+
+enum generation_state { GEN_STARTING, GEN_SERVING, GEN_DRAINING };
+struct generation {
+	struct list link;		/* sup.generations, oldest first */
+	struct sup *sup;
+	uint32_t number;
+	enum generation_state state;
+	int tree_fd;
+	struct msg_job_done opts;
+	int n_workers;
+	struct child *worker[WORKERS_MAX];
+	uint32_t failures[WORKERS_MAX];	/* crashes in a row, for the back-off */
+	ev_timer respawn[WORKERS_MAX];
+	ev_timer drain_timer;
+	ev_tstamp born;
+};
+
+struct stat_page {
+	int fd;				/* -1 = not made yet */
+	bool used;			/* a living worker has it */
+};
+
+struct listeners;
+struct reload;
+struct changes;
+struct control;
+
+struct sup {
+	struct ev_loop *loop;
+	struct options opt;
+	char home[PATH_MAX];		/* real path */
+	int home_fd;
+	int program_fd[ROLE_MAX_];	/* held open: what runs and what a restart starts again */
+	bool root;
+	uid_t worker_uid, api_uid;	/* (uid_t)-1: stay */
+	gid_t worker_gid, api_gid;
+	struct list children;
+	struct list generations;
+	uint32_t last_generation;
+	struct generation *serving;	/* NULL before the first */
+	struct child *controller;
+	uint32_t controller_failures;
+	ev_timer controller_timer;
+	int ctl_tree_fd;		/* the tree whose controller keys are in force */
+	struct msg_job_done ctl_opts;
+	int state_fd[STATE_KINDS_];	/* sealed memfds, -1 = none */
+	struct stat_page page[STAT_SLOTS];
+	int shared_fd;			/* the page all workers share */
+	struct listeners *listeners;
+	struct reload *reload;
+	struct changes *changes;
+	struct control *control;
+	int log_level;			/* of standard error */
+	int log_tap;			/* lowest level an API subscriber wants; LL_SILENT = none */
+	uint32_t tap_lost;
+	bool stopping;
+	int exit_code;
+	ev_timer stop_timer;
+	ev_signal sig[4];
+};
+
+/* main.c */
+void sup_stop(struct sup *s, int exit_code);		/* begins the orderly end; a second call ends at once */
+void sup_child_gone(struct sup *s);			/* a child ended: when stopping, ends the loop after the last one */
+
+#endif

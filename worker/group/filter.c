@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: MIT */
+/* Name filters on PCRE2's interpreter with match limits; JIT is never used in workers. Called by the parsers of groups and
+ * providers, which own what filter_compile() gives. */
+#include "worker/group/filter.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+
+#include "common/log.h"
+
+enum { MATCH_LIMIT = 100000, DEPTH_LIMIT = 250, HEAP_LIMIT_KIB = 1024 };
+
+struct filter {
+	int n;
+	pcre2_code *code[FILTER_PATTERNS_MAX];
+	pcre2_match_data *data;
+	pcre2_match_context *limits;
+};
+
+/* .NET's [a-z-[aeiou]] compiles here, but with another meaning. */
+static bool
+has_subtraction(const char *s, size_t n)
+{
+	bool in_class = false;
+
+	for (size_t i = 0; i < n; i++) {
+		if (s[i] == '\\') {
+			i++;
+		} else if (!in_class && s[i] == '[') {
+			in_class = true;
+			i += i + 1 < n && s[i + 1] == '^' ? 1 : 0;
+			i += i + 1 < n && s[i + 1] == ']' ? 1 : 0;
+		} else if (in_class && s[i] == '-' && i + 1 < n && s[i + 1] == '[') {
+			return true;
+		} else if (in_class && s[i] == ']') {
+			in_class = false;
+		}
+	}
+	return false;
+}
+
+static int
+compile_one(struct filter *f, const char *s, size_t n, const char *key, const struct cfg_node *node, struct cfg_err *err)
+{
+	pcre2_compile_context *ctx = pcre2_compile_context_create(NULL);
+	PCRE2_UCHAR text[160];
+	PCRE2_SIZE at = 0;
+	int code = 0;
+
+	if (ctx == NULL)
+		return cfg_fail(err, node, key, "out of memory");
+	if (has_subtraction(s, n)) {
+		pcre2_compile_context_free(ctx);
+		return cfg_fail(err, node, key, "invalid %s regex: set subtraction is not supported: %.*s", key,
+		    n > 100 ? 100 : (int)n, s);
+	}
+	(void)pcre2_set_compile_extra_options(ctx, PCRE2_EXTRA_ALT_BSUX);	/* \uXXXX as in .NET */
+	f->code[f->n] = pcre2_compile((PCRE2_SPTR)s, n, PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &code, &at, ctx);
+	pcre2_compile_context_free(ctx);
+	if (f->code[f->n] == NULL) {
+		(void)pcre2_get_error_message(code, text, sizeof(text));
+		return cfg_fail(err, node, key, "invalid %s regex: %s at character %zu of %.*s", key, (const char *)text,
+		    (size_t)at,
+		    n > 100 ? 100 : (int)n, s);
+	}
+	f->n++;
+	return 0;
+}
+
+int
+filter_compile(const char *text, const char *key, const struct cfg_node *node, struct filter **out, struct cfg_err *err)
+{
+	struct filter *f;
+
+	*out = NULL;
+	if (text[0] == '\0')
+		return 0;
+	f = calloc(1, sizeof(*f));
+	if (f == NULL)
+		fatal("out of memory: a filter");
+	f->data = pcre2_match_data_create(1, NULL);
+	f->limits = pcre2_match_context_create(NULL);
+	if (f->data == NULL || f->limits == NULL)
+		fatal("out of memory: a filter");
+	(void)pcre2_set_match_limit(f->limits, MATCH_LIMIT);
+	(void)pcre2_set_depth_limit(f->limits, DEPTH_LIMIT);
+	(void)pcre2_set_heap_limit(f->limits, HEAP_LIMIT_KIB);
+	for (const char *p = text;; p++) {
+		size_t n = strcspn(p, "`");
+		int rc = f->n < FILTER_PATTERNS_MAX ? compile_one(f, p, n, key, node, err) :
+		    cfg_fail(err, node, key, "'%s' has more than %d patterns", key, FILTER_PATTERNS_MAX);
+
+		if (rc != 0) {
+			filter_free(f);
+			return rc;
+		}
+		p += n;
+		if (*p == '\0')
+			break;
+	}
+	*out = f;
+	return 0;
+}
+
+int
+filter_count(const struct filter *f)
+{
+	return f != NULL ? f->n : 0;
+}
+
+/* A name that runs into the limits does not match; the tree holds valid UTF-8 only. */
+bool
+filter_match(const struct filter *f, int i, const char *name)
+{
+	return pcre2_match(f->code[i], (PCRE2_SPTR)name, strlen(name), 0, 0, f->data, f->limits) >= 0;
+}
+
+bool
+filter_match_any(const struct filter *f, const char *name)
+{
+	for (int i = 0; i < filter_count(f); i++)
+		if (filter_match(f, i, name))
+			return true;
+	return false;
+}
+
+void
+filter_free(struct filter *f)
+{
+	if (f == NULL)
+		return;
+	for (int i = 0; i < f->n; i++)
+		pcre2_code_free(f->code[i]);
+	pcre2_match_data_free(f->data);
+	pcre2_match_context_free(f->limits);
+	free(f);
+}

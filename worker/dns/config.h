@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/* What dns_parse() makes of the dns: section (spec/config.md 4), for the resolver now and for the DNS service later. Everything lives in the
+ * generation's arena. */
+#ifndef SLUICE_WORKER_DNS_CONFIG_H
+#define SLUICE_WORKER_DNS_CONFIG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/addr.h"
+#include "common/arena.h"
+#include "common/config_tree.h"
+
+enum dns_net { DNS_NET_UDP, DNS_NET_TCP, DNS_NET_TLS, DNS_NET_HTTP, DNS_NET_HTTPS, DNS_NET_QUIC, DNS_NET_SYSTEM, DNS_NET_DHCP, DNS_NET_RCODE };
+enum { DNS_NO_QTYPES_MAX = 8 };		/* disable-qtype-N parameters of one server; more are ignored with a warning */
+
+struct dns_server {
+	enum dns_net net;
+	const char *text;		/* as written */
+	const char *host;		/* name or address without brackets; the interface of dhcp:// */
+	struct ip ip;			/* of host, none when it is a name */
+	uint16_t port;
+	int rcode;			/* of rcode:// */
+	const char *path, *user;	/* http, https: path with query, userinfo; "" = none */
+	const char *via;		/* "#name": proxy, group or interface; NULL = none */
+	bool rules;			/* "#RULES" */
+	bool h3, skip_verify, ecs_override, no_ipv4, no_ipv6;
+	const char *verify_name;	/* name-cert-verify; NULL = the host */
+	struct prefix ecs;		/* family 0 = none */
+	uint16_t no_qtypes[DNS_NO_QTYPES_MAX];
+	int n_no_qtypes;
+};
+struct dns_servers {
+	struct dns_server *s;
+	int n;
+};
+
+enum enhanced_mode { ENHANCED_NORMAL, ENHANCED_FAKE_IP, ENHANCED_REDIR_HOST };
+enum fake_filter_mode { FAKE_BLACKLIST, FAKE_WHITELIST, FAKE_RULE };
+
+struct dns_config {
+	bool enable, ipv6, prefer_h3, use_hosts, use_system_hosts, respect_rules, direct_follow_policy, fallback_lazy, arc;
+	const char *listen;
+	int mode, fake_filter_mode;
+	int64_t ipv6_timeout_ms, cache_max, fake_ttl, listen_mark;
+	struct prefix fake4, fake6;	/* ip.family 0 = none; read in fake-ip mode only */
+	struct dns_servers main, fallback, server, direct, bootstrap;
+};
+
+/* server.c: one list; where is the key for errors, e.g. "dns.nameserver". 0 or -E_INVAL. */
+int dns_server_parse(struct arena *a, const char *text, int index, struct dns_server *out, const struct cfg_node *n, const char *key,
+    struct cfg_err *err);
+/* A whole list; a text that is in it already is dropped. */
+int dns_servers_parse(struct arena *a, const struct cfg_node *list, const char *key, struct dns_servers *out, struct cfg_err *err);
+/* One that can be asked without a name, TLS or an outbound. */
+bool dns_server_plain(const struct dns_server *s);
+
+/* filter.c: the keys that select names and addresses. root is the whole configuration: rule sets are looked up in its rule-providers. */
+int dns_policy_check(struct arena *a, const struct cfg_node *root, const struct cfg_node *dns, const char *key, struct cfg_err *err);
+int dns_fake_filter_check(struct arena *a, const struct cfg_node *root, const struct cfg_node *dns, int mode, struct cfg_err *err);
+int dns_fallback_filter_check(const struct cfg_node *dns, bool used, struct cfg_err *err);
+
+#endif

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef SLUICE_WORKER_CHANGE_H
+#define SLUICE_WORKER_CHANGE_H
+
+#include "common/imsg_types.h"
+#include "common/wire.h"
+#include "worker/worker.h"
+
+/* Applies one broadcast change and acknowledges it. */
+void change_apply(struct worker *w, const struct msg_change *m, struct wire *payload);
+/* Rule switches as a blob (STATE_RULES), and back; indexes past the list are skipped. */
+void change_save_rules(const struct gen *g, struct wire *out);
+void change_load_rules(struct gen *g, struct wire *in);
+/* The lead tells the others what a delay test found. */
+void change_tell_delay(struct worker *w, const char *proxy, const char *url, uint16_t ms, bool alive, int64_t at_ns);
+
+#endif

@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: MIT */
+/* The proxy-providers and rule-providers sections. */
+#ifndef SLUICE_WORKER_PROVIDER_CONFIG_H
+#define SLUICE_WORKER_PROVIDER_CONFIG_H
+
+#include "worker/gen.h"
+
+int provider_check_proxies(struct gen *g, const struct cfg_node *root, struct cfg_err *err);
+int provider_check_rules(struct gen *g, const struct cfg_node *root, struct cfg_err *err);
+
+#endif

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef SLUICE_WORKER_QUERY_H
+#define SLUICE_WORKER_QUERY_H
+
+#include "common/peer.h"
+#include "common/wire.h"
+#include "worker/worker.h"
+
+/* MSG_QUERY of a controller. */
+int query_handle(struct peer *p, struct wire *b, const int *fds);
+/* A controller went away: answers that are still being made have nowhere to go. */
+void query_peer_gone(struct peer *p);
+
+/* Answers: status 200 with data, or an error with a text. data is freed. */
+void query_answer(struct peer *p, uint32_t id, struct wire *data);
+void query_error(struct peer *p, uint32_t id, int status, const char *text);
+
+/* show_proxies.c, show_conns.c */
+int show_proxies(struct gen *g, unsigned what, const char *name, struct wire *out);	/* PROXIES_*; 0 or -E_NOTFOUND */
+void show_connections(struct worker *w, struct wire *out);
+/* query_delay.c: asynchronous */
+void query_delay(struct worker *w, struct peer *p, uint32_t id, struct wire *args, bool group);
+void query_delay_peer_gone(struct peer *p);
+
+#endif

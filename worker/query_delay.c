@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: MIT */
+/* GET /proxies/NAME/delay and /group/NAME/delay: delay tests asked by the API, run by the lead. Results are recorded here and told to the other workers,
+ * so that every one decides alike. At most ASKS_MAX questions and TESTS_MAX tests at once, then 503; a question that lost its controller goes on. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/err.h"
+#include "common/strutil.h"
+#include "common/value.h"
+#include "worker/change.h"
+#include "worker/group/group.h"
+#include "worker/outbound/outbound.h"
+#include "worker/query.h"
+
+enum { ASKS_MAX = 256, TESTS_MAX = 4096, NAME_TEXT_MAX = 1024, URL_TEXT_MAX = 2048, EXPECTED_MAX = 512 };
+
+struct ask;
+struct test {
+	struct ask *ask;
+	struct outbound *ob;
+	bool status_ok;
+	int ms;				/* of a test that succeeded */
+};
+struct ask {
+	struct worker *w;
+	struct peer *peer;		/* NULL: gone */
+	uint32_t id;
+	struct group *group;		/* NULL: one proxy */
+	int waiting, n;
+	struct ask *next;
+	char url[URL_TEXT_MAX];
+	struct test test[];
+};
+static struct ask *asks;
+static int n_asks, n_tests;
+
+void
+query_delay_peer_gone(struct peer *p)
+{
+	for (struct ask *a = asks; a != NULL; a = a->next)
+		if (a->peer == p)
+			a->peer = NULL;
+}
+
+static void
+answer_group(struct ask *a)
+{
+	struct wire out;
+	int alive = 0;
+
+	wire_init(&out);
+	value_map(&out);
+	for (int i = 0; i < a->n; i++)
+		if (a->test[i].ms > 0) {
+			value_key(&out, a->test[i].ob->name);
+			value_int(&out, a->test[i].ms);
+			alive++;
+		}
+	value_map_end(&out);
+	if (alive > 0) {
+		query_answer(a->peer, a->id, &out);
+		return;
+	}
+	wire_free(&out);
+	query_error(a->peer, a->id, 504, "get delay: all proxies timeout");
+}
+
+static void
+answer_one(struct ask *a, int err)
+{
+	struct wire out;
+
+	if (err != 0) {
+		query_error(a->peer, a->id, err == E_TIMEOUT ? 504 : 503, err == E_TIMEOUT ? "Timeout" : "An error occurred in the delay test");
+		return;
+	}
+	wire_init(&out);
+	wire_put_u16(&out, (uint16_t)(a->test[0].ms > UINT16_MAX ? UINT16_MAX : a->test[0].ms));
+	query_answer(a->peer, a->id, &out);
+}
+
+static void
+finish(struct ask *a, int err)
+{
+	if (a->group != NULL)
+		group_tested(a->group);
+	if (a->peer != NULL && a->group != NULL)
+		answer_group(a);
+	else if (a->peer != NULL)
+		answer_one(a, err);
+	for (struct ask **p = &asks; *p != NULL; p = &(*p)->next)
+		if (*p == a) {
+			*p = a->next;
+			break;
+		}
+	n_asks--;
+	free(a);
+}
+
+static void
+on_done(void *arg, int ms, int err)
+{
+	struct test *t = arg;
+	struct ask *a = t->ask;
+	int64_t now = loop_wall_ns();
+	/* a status outside `expected` still tells a delay, but the node does not count as alive for this URL (spec/api.md 2.8) */
+	bool alive = err == 0 && t->status_ok;
+	uint16_t recorded = err == 0 ? (uint16_t)(ms > UINT16_MAX ? UINT16_MAX : ms) : 0;
+
+	n_tests--;
+	t->ms = err == 0 ? ms : 0;
+	outbound_record(t->ob, a->url, recorded, alive, now);
+	worker_touch(a->w);
+	change_tell_delay(a->w, t->ob->name, a->url, recorded, alive, now);
+	if (--a->waiting == 0)
+		finish(a, err);
+}
+
+static struct ask *
+new_ask(struct worker *w, struct peer *p, uint32_t id, int n, const char *url)
+{
+	struct ask *a = n_asks < ASKS_MAX && n_tests + n <= TESTS_MAX ? calloc(1, sizeof *a + (size_t)n * sizeof a->test[0]) : NULL;
+
+	if (a == NULL) {
+		query_error(p, id, 503, "too many delay tests are running");
+		return NULL;
+	}
+	a->w = w;
+	a->peer = p;
+	a->id = id;
+	a->n = n;
+	str_copy(a->url, sizeof a->url, url);
+	a->next = asks;
+	asks = a;
+	n_asks++;
+	return a;
+}
+
+/* Starts them all; those that cannot start have failed. waiting is held at one more until every one was started. */
+static void
+start(struct ask *a, unsigned timeout, const char *expected)
+{
+	int err = 0;
+
+	a->waiting = 1;
+	for (int i = 0; i < a->n; i++) {
+		struct test *t = &a->test[i];
+
+		t->ask = a;
+		err = 0;
+		if (delay_start(t->ob, a->url, timeout, expected, on_done, t, &err, &t->status_ok) != NULL) {
+			a->waiting++;
+			n_tests++;
+		} else
+			outbound_record(t->ob, a->url, 0, false, loop_wall_ns());
+	}
+	if (--a->waiting == 0)
+		finish(a, err != 0 ? err : E_INVAL);
+}
+
+void
+query_delay(struct worker *w, struct peer *p, uint32_t id, struct wire *args, bool group)
+{
+	char name[NAME_TEXT_MAX], url[URL_TEXT_MAX], expected[EXPECTED_MAX];
+	uint32_t timeout;
+	struct outbound *ob;
+	struct group *g;
+	struct ask *a;
+
+	if (wire_get_str(args, name, sizeof name) != 0 || wire_get_str(args, url, sizeof url) != 0 || wire_get_u32(args, &timeout) != 0 ||
+	    wire_get_str(args, expected, sizeof expected) != 0) {
+		query_error(p, id, 400, "Body invalid");
+		return;
+	}
+	ob = outbound_find(w->gen, name);
+	g = ob != NULL ? group_of(ob) : NULL;
+	if (ob == NULL || (group && g == NULL)) {
+		query_error(p, id, 404, "Resource not found");
+		return;
+	}
+	/* a url-test group ignores the parameter and tests its own URL (spec/api.md 2.9) */
+	a = new_ask(w, p, id, group ? g->n_members : 1, group && str_equal(ob->type->name, "url-test") ? g->url : url);
+	if (a == NULL)
+		return;
+	a->group = group ? g : NULL;
+	for (int i = 0; i < a->n; i++)
+		a->test[i].ob = group ? g->members[i] : ob;
+	start(a, timeout, expected);
+}

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: MIT */
+/* GET /proxies and /group: proxies and groups as value maps, keys sorted as the reference's (spec/api.md 3.1). */
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/err.h"
+#include "common/snapshot.h"
+#include "common/value.h"
+#include "worker/group/group.h"
+#include "worker/outbound/outbound.h"
+#include "worker/query.h"
+
+static void
+key_str(struct wire *w, const char *key, const char *v)
+{
+	value_key(w, key);
+	value_str(w, v);
+}
+
+static void
+key_bool(struct wire *w, const char *key, bool v)
+{
+	value_key(w, key);
+	value_bool(w, v);
+}
+
+static void
+history(struct wire *w, const struct delay_history *h)
+{
+	value_list(w);
+	for (unsigned i = 0; i < h->n; i++) {
+		const struct delay_entry *e = &h->e[(h->first + i) % HISTORY_MAX];
+
+		value_map(w);
+		value_key(w, "time");
+		value_time(w, e->at_ns);
+		value_key(w, "delay");
+		value_int(w, e->ms);
+		value_map_end(w);
+	}
+	value_list_end(w);
+}
+
+static void
+extra(struct wire *w, const struct outbound *ob)
+{
+	value_map(w);
+	for (const struct delay_extra *x = ob->extra; x != NULL; x = x->next) {
+		if (x->url[0] == '\0')
+			continue;
+		value_key(w, x->url);
+		value_map(w);
+		key_bool(w, "alive", x->h.alive);
+		value_key(w, "history");
+		history(w, &x->h);
+		value_map_end(w);
+	}
+	value_map_end(w);
+}
+
+/* The keys of groups stand among the others, in order. */
+static void
+show(struct outbound *ob, struct wire *w)
+{
+	struct group *g = group_of(ob);
+	const char *now = g != NULL && g->gtype->now != NULL ? g->gtype->now(g) : NULL;
+	const char *fixed = g != NULL && g->gtype->fixed != NULL ? g->gtype->fixed(g) : NULL;
+	bool tested = g != NULL && strcmp(ob->type->name, "select") != 0 && strcmp(ob->type->name, "relay") != 0;
+
+	value_map(w);
+	key_bool(w, "alive", ob->history.alive && !(ob->flags & OB_UNSPOKEN));
+	if (g != NULL) {
+		value_key(w, "all");
+		value_list(w);
+		for (int i = 0; i < g->n_members; i++)
+			value_str(w, g->members[i]->name);
+		value_list_end(w);
+	}
+	key_str(w, "dialer-proxy", ob->dialer_proxy);
+	if (tested)
+		key_str(w, "expectedStatus", g->expected);
+	value_key(w, "extra");
+	extra(w, ob);
+	if (fixed != NULL)
+		key_str(w, "fixed", fixed);
+	if (g != NULL)
+		key_bool(w, "hidden", g->hidden);
+	value_key(w, "history");
+	history(w, &ob->history);
+	if (g != NULL)
+		key_str(w, "icon", g->icon);
+	else {
+		value_key(w, "id");
+		value_uuid(w, ob->id);
+	}
+	key_str(w, "interface", ob->tcp.iface);
+	key_bool(w, "mptcp", ob->tcp.mptcp);
+	key_str(w, "name", ob->name);
+	if (now != NULL)
+		key_str(w, "now", now);
+	key_str(w, "provider-name", ob->provider);
+	value_key(w, "routing-mark");
+	value_int(w, ob->tcp.mark);
+	key_bool(w, "smux", false);
+	if (g != NULL && strcmp(ob->type->name, "relay") != 0)
+		key_str(w, "testUrl", g->url);
+	key_bool(w, "tfo", ob->tcp.tfo);
+	key_str(w, "type", ob->type->api_name);
+	key_bool(w, "udp", outbound_udp(ob));
+	key_bool(w, "uot", ob->flags & OB_UOT);
+	key_bool(w, "xudp", ob->flags & OB_XUDP);
+	value_map_end(w);
+}
+
+static int
+by_name(const void *a, const void *b)
+{
+	return strcmp((*(struct outbound *const *)a)->name, (*(struct outbound *const *)b)->name);
+}
+
+static int
+show_all(struct gen *g, struct wire *w)
+{
+	struct outbound **all = calloc(g->proxies.count + 1, sizeof *all);
+	size_t n = 0;
+
+	if (all == NULL)
+		return -E_NOMEM;
+	for (size_t i = 0; i < g->proxies.cap; i++)
+		if (g->proxies.slots[i].key != NULL)
+			all[n++] = g->proxies.slots[i].value;
+	qsort(all, n, sizeof *all, by_name);
+	value_map(w);
+	for (size_t i = 0; i < n; i++) {
+		value_key(w, all[i]->name);
+		show(all[i], w);
+	}
+	value_map_end(w);
+	free(all);
+	return 0;
+}
+
+int
+show_proxies(struct gen *g, unsigned what, const char *name, struct wire *out)
+{
+	struct outbound *ob;
+
+	switch (what) {
+	case PROXIES_ALL:
+		return show_all(g, out);
+	case PROXIES_GROUPS:
+		value_list(out);
+		for (int i = 0; i < g->n_groups; i++)
+			show(g->groups[i], out);
+		value_list_end(out);
+		return 0;
+	case PROXIES_ONE:
+	case PROXIES_GROUP:
+		ob = outbound_find(g, name);
+		if (ob == NULL || (what == PROXIES_GROUP && group_of(ob) == NULL))
+			return -E_NOTFOUND;
+		show(ob, out);
+		return 0;
+	}
+	return -E_NOTFOUND;
+}

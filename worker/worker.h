@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/* The worker process: passed around, never global. */
+#ifndef SLUICE_WORKER_WORKER_H
+#define SLUICE_WORKER_WORKER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/imsg_types.h"
+#include "common/list.h"
+#include "common/peer.h"
+#include "common/shm_stat.h"
+#include "worker/gen.h"
+#include "worker/loop/loop.h"
+
+struct worker {
+	struct loop loop;
+	struct peer sup;		/* fd 3 */
+	struct gen *gen;
+	struct shm_stat *stat;		/* own counter page */
+	struct shm_shared *shared;	/* of all workers; NULL in tests */
+	uint32_t generation, index, workers;
+	bool lead, test;		/* index 0; -t */
+	bool built, serving, draining;
+	bool geodata_flag;		/* -m */
+	struct list conns;		/* every struct conn, TCP and UDP; at most conn_limit */
+	uint32_t n_conns, conn_limit;	/* from RLIMIT_NOFILE; beyond it new ones are shed with a reason */
+};
+
+/* Something that GET /proxies, /rules or /configs shows has changed. */
+static inline void
+worker_touch(struct worker *w)
+{
+	if (w->stat != NULL)
+		atomic_fetch_add_explicit(&w->stat->state_seq, 1, memory_order_relaxed);
+}
+
+/* While CONFIGURING: asks the supervisor for a file, blocking. >= 0 a fd, or -E_INVAL with err filled (key, path, reason). */
+int priv_open(struct worker *w, enum open_kind kind, const char *path, struct cfg_err *err);
+/* Asks for this worker's slots of a listener, blocking at most 5 s; up to LISTEN_SLOTS_MAX fds. Number of fds, or -E_* with why filled. With w->test it
+ * answers 0 and binds nothing. */
+int priv_listen(struct worker *w, const struct msg_listen *key, int fds[static LISTEN_SLOTS_MAX], char *why, size_t cap);
+void priv_unlisten(struct worker *w, const struct msg_listen *key);
+
+#endif

@@ -9,28 +9,10 @@
 #include "common/err.h"
 
 static void
-put_tag(struct wire *w, enum value_tag tag)
-{
-	wire_put_u8(w, (uint8_t)tag);
-}
-
-static void
 put_number(struct wire *w, enum value_tag tag, uint64_t v)
 {
-	put_tag(w, tag);
+	value_tag(w, tag);
 	wire_put_u64(w, v);
-}
-
-void
-value_null(struct wire *w)
-{
-	put_tag(w, V_NULL);
-}
-
-void
-value_bool(struct wire *w, bool v)
-{
-	put_tag(w, v ? V_TRUE : V_FALSE);
 }
 
 void
@@ -49,63 +31,6 @@ void
 value_time(struct wire *w, int64_t unix_ns)
 {
 	put_number(w, V_TIME, (uint64_t)unix_ns);
-}
-
-void
-value_strn(struct wire *w, const char *s, size_t n)
-{
-	put_tag(w, V_STR);
-	wire_put_bytes(w, s, n);
-}
-
-void
-value_str(struct wire *w, const char *s)
-{
-	value_strn(w, s == NULL ? "" : s, s == NULL ? 0 : strlen(s));
-}
-
-void
-value_uuid(struct wire *w, const uint8_t id[static 16])
-{
-	put_tag(w, V_UUID);
-	wire_put(w, id, 16);
-}
-
-void
-value_list(struct wire *w)
-{
-	put_tag(w, V_LIST);
-}
-
-void
-value_list_end(struct wire *w)
-{
-	put_tag(w, V_END);
-}
-
-void
-value_map(struct wire *w)
-{
-	put_tag(w, V_MAP);
-}
-
-void
-value_key(struct wire *w, const char *key)
-{
-	size_t n = strlen(key);
-
-	if (n == 0)		/* a 0 would end the map: a member without a name is written as "_" */
-		key = "_", n = 1;
-	if (n > UINT8_MAX)
-		n = UINT8_MAX;
-	wire_put_u8(w, (uint8_t)n);
-	wire_put(w, key, n);
-}
-
-void
-value_map_end(struct wire *w)
-{
-	wire_put_u8(w, 0);
 }
 
 void

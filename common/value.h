@@ -16,19 +16,85 @@
 enum value_tag { V_END, V_NULL, V_FALSE, V_TRUE, V_INT, V_UINT, V_STR, V_TIME /* unix ns; 0 = never */, V_UUID, V_LIST, V_MAP };
 enum { VALUE_DEPTH_MAX = 16 };
 
-void value_null(struct wire *w);
-void value_bool(struct wire *w, bool v);
+/* The small writers are inline: a key known at compile time costs one copy. */
+static inline void
+value_tag(struct wire *w, enum value_tag tag)
+{
+	wire_put_u8(w, (uint8_t)tag);
+}
+
+static inline void
+value_null(struct wire *w)
+{
+	value_tag(w, V_NULL);
+}
+
+static inline void
+value_bool(struct wire *w, bool v)
+{
+	value_tag(w, v ? V_TRUE : V_FALSE);
+}
+
+static inline void
+value_strn(struct wire *w, const char *s, size_t n)
+{
+	value_tag(w, V_STR);
+	wire_put_bytes(w, s, n);
+}
+
+static inline void
+value_str(struct wire *w, const char *s)	/* NULL = "" */
+{
+	value_strn(w, s == NULL ? "" : s, s == NULL ? 0 : strlen(s));
+}
+
+static inline void
+value_uuid(struct wire *w, const uint8_t id[static 16])
+{
+	value_tag(w, V_UUID);
+	wire_put(w, id, 16);
+}
+
+static inline void
+value_list(struct wire *w)
+{
+	value_tag(w, V_LIST);
+}
+
+static inline void
+value_list_end(struct wire *w)
+{
+	value_tag(w, V_END);
+}
+
+static inline void
+value_map(struct wire *w)
+{
+	value_tag(w, V_MAP);
+}
+
+static inline void
+value_map_end(struct wire *w)
+{
+	wire_put_u8(w, 0);
+}
+
+static inline void
+value_key(struct wire *w, const char *key)	/* 1..255 bytes; longer ones are cut, none is written as "_": a 0 would end the map */
+{
+	size_t n = strlen(key);
+
+	if (n == 0)
+		key = "_", n = 1;
+	if (n > UINT8_MAX)
+		n = UINT8_MAX;
+	wire_put_u8(w, (uint8_t)n);
+	wire_put(w, key, n);
+}
+
 void value_int(struct wire *w, int64_t v);
 void value_uint(struct wire *w, uint64_t v);
-void value_str(struct wire *w, const char *s);		/* NULL = "" */
-void value_strn(struct wire *w, const char *s, size_t n);
 void value_time(struct wire *w, int64_t unix_ns);
-void value_uuid(struct wire *w, const uint8_t id[static 16]);
-void value_list(struct wire *w);
-void value_list_end(struct wire *w);
-void value_map(struct wire *w);
-void value_key(struct wire *w, const char *key);	/* 1..255 bytes; longer ones are cut */
-void value_map_end(struct wire *w);
 
 /* One step of a reader. For members of a map key/key_len are filled (lent), else key is NULL. depth counts open lists and maps after the step;
  * V_END closes the innermost. Returns 0, or -E_PROTO on bad data, -E_EOF after the outermost value. */

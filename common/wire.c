@@ -64,18 +64,12 @@ reserve(struct wire *w, size_t n)
 }
 
 void
-wire_put(struct wire *w, const void *p, size_t n)
+wire_put_slow(struct wire *w, const void *p, size_t n)
 {
 	if (!reserve(w, n) || n == 0)
 		return;
 	memcpy(w->p + w->len, p, n);
 	w->len += n;
-}
-
-void
-wire_put_u8(struct wire *w, uint8_t v)
-{
-	wire_put(w, &v, sizeof(v));
 }
 
 void

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 struct wire {
 	uint8_t *p;
@@ -23,8 +24,24 @@ void wire_init(struct wire *w);					/* an empty writer that owns its memory */
 void wire_read(struct wire *w, const void *p, size_t n);	/* a reader; borrows p */
 void wire_free(struct wire *w);
 
-void wire_put(struct wire *w, const void *p, size_t n);
-void wire_put_u8(struct wire *w, uint8_t v);
+void wire_put_slow(struct wire *w, const void *p, size_t n);	/* grows first */
+/* Inline: snapshots of thousands of connections are made of puts of a few bytes. */
+static inline void
+wire_put(struct wire *w, const void *p, size_t n)
+{
+	if (w->len + n <= w->cap && !w->failed) {
+		memcpy(w->p + w->len, p, n);
+		w->len += n;
+	} else
+		wire_put_slow(w, p, n);
+}
+
+static inline void
+wire_put_u8(struct wire *w, uint8_t v)
+{
+	wire_put(w, &v, sizeof v);
+}
+
 void wire_put_u16(struct wire *w, uint16_t v);
 void wire_put_u32(struct wire *w, uint32_t v);
 void wire_put_u64(struct wire *w, uint64_t v);

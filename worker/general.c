@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* The general section: every key of spec/config.md 2 and of the small sections beside it (ntp, tls, experimental, iptables, ...). Called by apply.c
- * before anything else is built. Texts are lent by the tree, lists lie in the generation's arena.
+/* The general section: every key of spec/config.md 2 and of the small sections beside it (ntp, tls, experimental, iptables,
+ * ...). Called by apply.c before anything else is built. Texts are lent by the tree, lists lie in the generation's arena.
  *
- * What the controller reads of the tree (external-*, secret, tls, external-ui) is checked here too, so that a wrong type refuses the configuration
- * whoever reads it first. */
+ * What the controller reads of the tree (external-*, secret, tls, external-ui) is checked here too, so that a wrong type
+ * refuses the configuration whoever reads it first. */
 #include <stddef.h>
 #include <string.h>
 
@@ -104,7 +104,8 @@ static const struct field fields[] = {
 	FIELD("port", KIND_PORT, port), FIELD("socks-port", KIND_PORT, socks_port), FIELD("mixed-port", KIND_PORT, mixed_port),
 	LATER("redir-port", KIND_PORT, redir_port), LATER("tproxy-port", KIND_PORT, tproxy_port),
 	FIELD("allow-lan", KIND_BOOL, allow_lan), FIELD("bind-address", KIND_STR, bind_address),
-	FIELD("ipv6", KIND_BOOL, ipv6), FIELD("unified-delay", KIND_BOOL, unified_delay), FIELD("tcp-concurrent", KIND_BOOL, tcp_concurrent),
+	FIELD("ipv6", KIND_BOOL, ipv6), FIELD("unified-delay", KIND_BOOL, unified_delay), FIELD("tcp-concurrent", KIND_BOOL,
+	    tcp_concurrent),
 	FIELD("inbound-tfo", KIND_BOOL, inbound_tfo), FIELD("inbound-mptcp", KIND_BOOL, inbound_mptcp),
 	FIELD("interface-name", KIND_STR, interface_name), LATER("routing-mark", KIND_INT64, routing_mark),
 	FIELD("keep-alive-idle", KIND_INT64, keep_alive_idle), FIELD("keep-alive-interval", KIND_INT64, keep_alive_interval),
@@ -174,7 +175,8 @@ get_field(struct general *o, const struct cfg_node *section, const struct field 
 }
 
 static int
-get_fields(struct general *o, const struct cfg_node *section, const char *name, const struct field *f, size_t n, struct cfg_err *err)
+get_fields(struct general *o, const struct cfg_node *section, const char *name, const struct field *f, size_t n,
+    struct cfg_err *err)
 {
 	if (section != NULL && section->type != CFG_MAP && section->type != CFG_NULL)
 		return cfg_mismatch(err, section, name, "map[string]interface {}");
@@ -197,7 +199,8 @@ get_enums(struct general *o, const struct cfg_node *root, struct cfg_err *err)
 	if (rc == 0)		/* the same text in the reference */
 		rc = cfg_enum(cfg_get(root, "log-level"), "log-level", levels, "invalid mode", &o->log_level, err);
 	if (rc == 0)
-		rc = cfg_enum(cfg_get(root, "find-process-mode"), "find-process-mode", finds, "invalid find process mode", &o->find_process, err);
+		rc = cfg_enum(cfg_get(root, "find-process-mode"), "find-process-mode", finds, "invalid find process mode",
+		    &o->find_process, err);
 	if (rc == 0 && o->find_process == FIND_ALWAYS)
 		log_warn("find-process-mode: always does not work yet: no processes are looked up");
 	return rc;
@@ -251,22 +254,28 @@ get_users(struct gen *g, const struct cfg_node *root, struct cfg_err *err)
 static const struct check top[] = {
 	{ "external-controller", CHECK_STR, false }, { "external-controller-tls", CHECK_STR, false },
 	{ "external-controller-unix", CHECK_STR, false }, { "external-controller-pipe", CHECK_STR, true },
-	{ "external-controller-routing-mark", CHECK_INT, true }, { "external-doh-server", CHECK_STR, false }, { "secret", CHECK_STR, false },
-	{ "external-ui", CHECK_STR, false }, { "external-ui-name", CHECK_STR, false }, { "external-ui-url", CHECK_STR, false }, { NULL, CHECK_ANY, false }
+	{ "external-controller-routing-mark", CHECK_INT, true }, { "external-doh-server", CHECK_STR, false },
+	{ "secret", CHECK_STR, false },
+	{ "external-ui", CHECK_STR, false }, { "external-ui-name", CHECK_STR, false }, { "external-ui-url", CHECK_STR, false },
+	{ NULL, CHECK_ANY, false }
 };
 static const struct check cors[] = {
 	{ "allow-origins", CHECK_STRS, false }, { "allow-private-network", CHECK_BOOL, false }, { NULL, CHECK_ANY, false }
 };
 static const struct check tls[] = {
 	{ "certificate", CHECK_STR, false }, { "private-key", CHECK_STR, false }, { "custom-certifactes", CHECK_STRS, true },
-	{ "client-auth-type", CHECK_STR, true }, { "client-auth-cert", CHECK_STR, true }, { "ech-key", CHECK_STR, true }, { NULL, CHECK_ANY, false }
+	{ "client-auth-type", CHECK_STR, true }, { "client-auth-cert", CHECK_STR, true }, { "ech-key", CHECK_STR, true },
+	{ NULL, CHECK_ANY, false }
 };
 static const struct check ntp[] = {
-	{ "enable", CHECK_BOOL, true }, { "server", CHECK_STR, false }, { "port", CHECK_INT, false }, { "server-port", CHECK_INT, false },
-	{ "interval", CHECK_INT, false }, { "write-to-system", CHECK_BOOL, false }, { "dialer-proxy", CHECK_STR, false }, { NULL, CHECK_ANY, false }
+	{ "enable", CHECK_BOOL, true }, { "server", CHECK_STR, false }, { "port", CHECK_INT, false },
+	{ "server-port", CHECK_INT, false },
+	{ "interval", CHECK_INT, false }, { "write-to-system", CHECK_BOOL, false }, { "dialer-proxy", CHECK_STR, false },
+	{ NULL, CHECK_ANY, false }
 };
 static const struct check experimental[] = {
-	{ "quic-go-disable-gso", CHECK_BOOL, false }, { "quic-go-disable-ecn", CHECK_BOOL, false }, { "dialer-ip4p-convert", CHECK_BOOL, true },
+	{ "quic-go-disable-gso", CHECK_BOOL, false }, { "quic-go-disable-ecn", CHECK_BOOL, false },
+	{ "dialer-ip4p-convert", CHECK_BOOL, true },
 	{ "fingerprints", CHECK_STRS, false }, { NULL, CHECK_ANY, false }
 };
 static const struct check iptables[] = {
@@ -274,7 +283,8 @@ static const struct check iptables[] = {
 	{ "dns-redirect", CHECK_BOOL, false }, { NULL, CHECK_ANY, false }
 };
 static const struct check profile[] = {
-	{ "store-selected", CHECK_BOOL, false }, { "store-fake-ip", CHECK_BOOL, false }, { "tracing", CHECK_ANY, false }, { NULL, CHECK_ANY, false }
+	{ "store-selected", CHECK_BOOL, false }, { "store-fake-ip", CHECK_BOOL, false }, { "tracing", CHECK_ANY, false },
+	{ NULL, CHECK_ANY, false }
 };
 static const struct check geox[] = {
 	{ "geoip", CHECK_STR, false }, { "geosite", CHECK_STR, false }, { "mmdb", CHECK_STR, false }, { "asn", CHECK_STR, false },
@@ -287,12 +297,15 @@ static const struct {
 	const char *name;
 	const struct check *keys;
 } small[] = {
-	{ "external-controller-cors", cors }, { "tls", tls }, { "ntp", ntp }, { "experimental", experimental }, { "iptables", iptables },
+	{ "external-controller-cors", cors }, { "tls", tls }, { "ntp", ntp }, { "experimental", experimental },
+	{ "iptables", iptables },
 	{ "profile", profile }, { "geox-url", geox }, { "clash-for-android", android },
 };
 /* Read elsewhere. */
-static const char *const others[] = { "sluice", "mode", "log-level", "find-process-mode", "lan-allowed-ips", "lan-disallowed-ips", "authentication",
-	"skip-auth-prefixes", "hosts", "dns", "sniffer", "tun", "tuic-server", "tunnels", "listeners", "proxies", "proxy-groups", "proxy-providers",
+static const char *const others[] = { "sluice", "mode", "log-level", "find-process-mode", "lan-allowed-ips",
+    "lan-disallowed-ips", "authentication",
+	"skip-auth-prefixes", "hosts", "dns", "sniffer", "tun", "tuic-server", "tunnels", "listeners", "proxies", "proxy-groups",
+	    "proxy-providers",
 	"rule-providers", "rules", "sub-rules" };
 
 static int
@@ -342,7 +355,8 @@ general_parse(struct gen *g, const struct cfg_node *root, struct cfg_err *err)
 	int rc;
 
 	if (root == NULL || root->type != CFG_MAP)
-		return cfg_fail(err, root, NULL, "cannot unmarshal %s into config.RawConfig", root != NULL ? cfg_tag(root) : "!!null");
+		return cfg_fail(err, root, NULL, "cannot unmarshal %s into config.RawConfig", root != NULL ?
+		    cfg_tag(root) : "!!null");
 	rc = get_enums(o, root, err);
 	if (rc == 0)
 		rc = get_prefixes(g, root, "lan-allowed-ips", &o->lan_allowed, err);

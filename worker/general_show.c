@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* GET /configs (spec/api.md 3.8): every key, always, in the reference's order. Called by query.c; owns nothing. tun and tuic-server do not run yet:
- * they are shown as written, but not enabled. */
+/* GET /configs (spec/api.md 3.8): every key, always, in the reference's order. Called by query.c; owns nothing. tun and
+ * tuic-server do not run yet: they are shown as written, but not enabled. */
 #include "worker/general_show.h"
 
 #include <string.h>
@@ -190,7 +190,8 @@ show_tun(struct wire *w, const struct gen *g)
 {
 	static const struct member before[] = {
 		{ "dns-hijack", SHAPE_LIST, true, "0.0.0.0:53", 0 }, { "auto-route", SHAPE_BOOL, true, NULL, 1 },
-		{ "auto-detect-interface", SHAPE_BOOL, true, NULL, 1 }, { "mtu", SHAPE_INT, false, NULL, 0 }, { "gso", SHAPE_BOOL, false, NULL, 0 },
+		{ "auto-detect-interface", SHAPE_BOOL, true, NULL, 1 }, { "mtu", SHAPE_INT, false, NULL, 0 },
+		{ "gso", SHAPE_BOOL, false, NULL, 0 },
 		{ "gso-max-size", SHAPE_INT, false, NULL, 0 }, { 0 }
 	};
 	static const struct member inet6[] = { { "inet6-address", SHAPE_LIST, false, "fdfe:dcba:9876::1/126", 0 }, { 0 } };
@@ -199,7 +200,8 @@ show_tun(struct wire *w, const struct gen *g)
 		{ "auto-redirect", SHAPE_BOOL, false, NULL, 0 }, { "auto-redirect-input-mark", SHAPE_INT, false, NULL, 0 },
 		{ "auto-redirect-output-mark", SHAPE_INT, false, NULL, 0 }, { "strict-route", SHAPE_BOOL, false, NULL, 0 },
 		{ "route-address", SHAPE_LIST, false, NULL, 0 }, { "route-address-set", SHAPE_LIST, false, NULL, 0 },
-		{ "route-exclude-address", SHAPE_LIST, false, NULL, 0 }, { "route-exclude-address-set", SHAPE_LIST, false, NULL, 0 },
+		{ "route-exclude-address", SHAPE_LIST, false, NULL, 0 }, { "route-exclude-address-set", SHAPE_LIST, false, NULL,
+		    0 },
 		{ "include-interface", SHAPE_LIST, false, NULL, 0 }, { "exclude-interface", SHAPE_LIST, false, NULL, 0 },
 		{ "include-uid", SHAPE_INTS, false, NULL, 0 }, { "include-uid-range", SHAPE_LIST, false, NULL, 0 },
 		{ "exclude-uid", SHAPE_INTS, false, NULL, 0 }, { "exclude-uid-range", SHAPE_LIST, false, NULL, 0 },
@@ -207,7 +209,8 @@ show_tun(struct wire *w, const struct gen *g)
 		{ "exclude-package", SHAPE_LIST, false, NULL, 0 }, { "endpoint-independent-nat", SHAPE_BOOL, false, NULL, 0 },
 		{ "udp-timeout", SHAPE_INT, false, NULL, 0 }, { "file-descriptor", SHAPE_INT, true, NULL, 0 },
 		{ "inet4-route-address", SHAPE_LIST, false, NULL, 0 }, { "inet6-route-address", SHAPE_LIST, false, NULL, 0 },
-		{ "inet4-route-exclude-address", SHAPE_LIST, false, NULL, 0 }, { "inet6-route-exclude-address", SHAPE_LIST, false, NULL, 0 }, { 0 }
+		{ "inet4-route-exclude-address", SHAPE_LIST, false, NULL, 0 },
+		{ "inet6-route-exclude-address", SHAPE_LIST, false, NULL, 0 }, { 0 }
 	};
 	const struct cfg_node *tun = g->general.tun;
 	const char *device = cfg_text(cfg_get(tun, "device"));
@@ -233,11 +236,13 @@ static void
 show_tuic(struct wire *w, const struct cfg_node *tuic)
 {
 	static const struct member members[] = {
-		{ "listen", SHAPE_STR, true, NULL, 0 }, { "token", SHAPE_SECRETS, false, NULL, 0 }, { "users", SHAPE_SECRET_MAP, false, NULL, 0 },
+		{ "listen", SHAPE_STR, true, NULL, 0 }, { "token", SHAPE_SECRETS, false, NULL, 0 },
+		{ "users", SHAPE_SECRET_MAP, false, NULL, 0 },
 		{ "certificate", SHAPE_STR, true, NULL, 0 }, { "private-key", SHAPE_SECRET, true, NULL, 0 },
 		{ "congestion-controller", SHAPE_STR, false, NULL, 0 }, { "max-idle-time", SHAPE_INT, false, NULL, 15000 },
 		{ "authentication-timeout", SHAPE_INT, false, NULL, 1000 }, { "alpn", SHAPE_LIST, false, "h3", 0 },
-		{ "max-udp-relay-packet-size", SHAPE_INT, false, NULL, 1500 }, { "max-datagram-frame-size", SHAPE_INT, false, NULL, 0 },
+		{ "max-udp-relay-packet-size", SHAPE_INT, false, NULL, 1500 },
+		{ "max-datagram-frame-size", SHAPE_INT, false, NULL, 0 },
 		{ "cwnd", SHAPE_INT, false, NULL, 0 }, { 0 }
 	};
 

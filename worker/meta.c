@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Names and defaults of the metadata of a connection; used by rules, logs and GET /connections (spec/api.md 3.6 lists the names). */
+/* Names and defaults of the metadata of a connection; used by rules, logs and GET /connections (spec/api.md 3.6 lists the
+ * names). */
 #include "worker/meta.h"
 
 static const char *const names[IN_KINDS_] = {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* PATCH /configs (spec/api.md 4.1): a body is read twice, first to judge all of it, then to take it over, so a refused one changes nothing and allocates
- * nothing. Below it the blobs by which values outlive a worker. Called by change.c and apply.c. Texts and lists go to the generation's arena; what says
- * the same as before is not copied, so repeating a patch costs no memory. */
+/* PATCH /configs (spec/api.md 4.1): a body is read twice, first to judge all of it, then to take it over, so a refused one
+ * changes nothing and allocates nothing. Below it the blobs by which values outlive a worker. Called by change.c and
+ * apply.c. Texts and lists go to the generation's arena; what says the same as before is not copied, so repeating a patch
+ * costs no memory. */
 #include "worker/patch.h"
 
 #include <stddef.h>
@@ -36,7 +37,8 @@ static const struct key keys[] = {
 	{ "port", KIND_PORT, MEMBER(port), true, false }, { "socks-port", KIND_PORT, MEMBER(socks_port), true, false },
 	{ "mixed-port", KIND_PORT, MEMBER(mixed_port), true, false }, { "redir-port", KIND_PORT, MEMBER(redir_port), true, true },
 	{ "tproxy-port", KIND_PORT, MEMBER(tproxy_port), true, true },
-	{ "allow-lan", KIND_BOOL, MEMBER(allow_lan), true, false }, { "bind-address", KIND_STR, MEMBER(bind_address), true, false },
+	{ "allow-lan", KIND_BOOL, MEMBER(allow_lan), true, false }, { "bind-address", KIND_STR, MEMBER(bind_address), true,
+	    false },
 	{ "skip-auth-prefixes", KIND_PREFIXES, MEMBER(skip_auth), false, false },
 	{ "lan-allowed-ips", KIND_PREFIXES, MEMBER(lan_allowed), false, false },
 	{ "lan-disallowed-ips", KIND_PREFIXES, MEMBER(lan_disallowed), false, false },
@@ -46,7 +48,8 @@ static const struct key keys[] = {
 	{ "tcp-concurrent", KIND_BOOL, MEMBER(tcp_concurrent), false, false },
 	{ "unified-delay", KIND_BOOL, MEMBER(unified_delay), false, false },
 	{ "interface-name", KIND_STR, MEMBER(interface_name), false, false },
-	{ "ss-config", KIND_STR, MEMBER(ss_config), false, true }, { "vmess-config", KIND_STR, MEMBER(vmess_config), false, true },
+	{ "ss-config", KIND_STR, MEMBER(ss_config), false, true }, { "vmess-config", KIND_STR, MEMBER(vmess_config), false,
+	    true },
 	{ "tun", KIND_OBJECT, 0, false, true }, { "tuic-server", KIND_OBJECT, 0, false, true },
 };
 
@@ -135,7 +138,8 @@ patch_name(struct patch *p, const struct key *k, const struct value *v)
 		return -E_INVAL;
 	memcpy(name, v->str, v->len);
 	name[v->len] = '\0';
-	i = k->kind == KIND_MODE ? general_mode_parse(name) : k->kind == KIND_LEVEL ? log_level_parse(name) : general_find_parse(name);
+	i = k->kind == KIND_MODE ? general_mode_parse(name) : k->kind == KIND_LEVEL ?
+	    log_level_parse(name) : general_find_parse(name);
 	if (i < 0)
 		return -E_INVAL;
 	put_int(p, k, i);
@@ -425,7 +429,8 @@ patch_load_live(struct gen *g, struct wire *w)
 	struct general next = g->general;
 	uint8_t version, mode, level, find;
 
-	if (wire_get_u8(w, &version) != 0 || version != BLOB_VERSION || wire_get_u8(w, &mode) != 0 || wire_get_u8(w, &level) != 0 ||
+	if (wire_get_u8(w, &version) != 0 || version != BLOB_VERSION || wire_get_u8(w, &mode) != 0 || wire_get_u8(w,
+	    &level) != 0 ||
 	    wire_get_u8(w, &find) != 0 || wire_get_bool(w, &next.ipv6) != 0 || wire_get_bool(w, &next.sniffing) != 0 ||
 	    wire_get_bool(w, &next.tcp_concurrent) != 0 || wire_get_bool(w, &next.unified_delay) != 0 ||
 	    load_str(g, w, &next.interface_name) != 0 || wire_done(w) != 0)

@@ -17,8 +17,8 @@ struct patch_effect {
 /* The body as value map (common/snapshot.h). 204, or 400 with *text and nothing changed. */
 int patch_apply(struct gen *g, struct wire *value_map, struct patch_effect *effect, const char **text);
 
-/* STATE_PORTS: what a reload without force keeps. STATE_PATCH: what PATCH can change beside it. The loaders believe nothing; on -E_PROTO nothing
- * changed. */
+/* STATE_PORTS: what a reload without force keeps. STATE_PATCH: what PATCH can change beside it. The loaders believe nothing;
+ * on -E_PROTO nothing changed. */
 void patch_save_ports(struct gen *g, struct wire *w);
 int patch_load_ports(struct gen *g, struct wire *w);
 void patch_save_live(struct gen *g, struct wire *w);

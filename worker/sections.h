@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Sections whose features come later: checked as the reference checks them, so that a configuration that is refused there is refused here. Steps of
- * apply.c, in its order. */
+/* Sections whose features come later: checked as the reference checks them, so that a configuration that is refused there is
+ * refused here. Steps of apply.c, in its order. */
 #ifndef SLUICE_WORKER_SECTIONS_H
 #define SLUICE_WORKER_SECTIONS_H
 

@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* GET /connections: every listed connection as a value map, keys in the reference's order (spec/api.md 3.6). */
-#include <stdio.h>
-
 #include "common/value.h"
 #include "worker/core/conn.h"
 #include "worker/query.h"
 
 static const char *const dns_modes[] = { "normal", "fake-ip", "redir-host", "hosts" };
 
-static void
+static inline void
 key_str(struct wire *w, const char *key, const char *v)
 {
 	value_key(w, key);
@@ -26,10 +24,13 @@ key_ip(struct wire *w, const char *key, const struct ip *ip)
 static void
 key_port(struct wire *w, const char *key, uint16_t port)
 {
-	char text[8];
+	char text[6], *p = text + sizeof text - 1;
 
-	snprintf(text, sizeof text, "%u", port);
-	key_str(w, key, text);
+	*p = '\0';
+	do
+		*--p = (char)('0' + port % 10);
+	while ((port = (uint16_t)(port / 10)) != 0);
+	key_str(w, key, p);
 }
 
 static void

@@ -4,6 +4,8 @@
  * from the supervisor. */
 #include "controller/api/connections.h"
 
+#include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/err.h"
@@ -96,16 +98,79 @@ resident(struct api_req *req)
 	return m.rss;
 }
 
+/* Asks that overlap share one snapshot: always one that began after each of them came, so nobody is shown what was true before it asked. Thirty
+ * dashboards then cost what two do. */
+static struct {
+	pthread_mutex_t lock;
+	pthread_cond_t ended;
+	uint64_t begun, finished;	/* snapshots; one runs while they differ */
+	int status;			/* of the last one */
+	char *body;			/* its text; owned */
+	size_t len;
+} shared = { .lock = PTHREAD_MUTEX_INITIALIZER, .ended = PTHREAD_COND_INITIALIZER };
+
+static int take_snapshot(struct api_req *req);
+
+/* Called locked, as the one who runs it. */
+static void
+run_snapshot(struct api_req *req)
+{
+	int status;
+	char *copy;
+
+	shared.begun++;
+	pthread_mutex_unlock(&shared.lock);
+	status = take_snapshot(req);
+	copy = malloc(req->reply->len + 1);
+	if (copy != NULL)
+		memcpy(copy, req->reply->body, req->reply->len);
+	pthread_mutex_lock(&shared.lock);
+	free(shared.body);
+	shared.body = copy;
+	shared.len = copy != NULL ? req->reply->len : 0;
+	shared.status = copy != NULL ? status : 503;
+	shared.finished = shared.begun;
+	pthread_cond_broadcast(&shared.ended);
+}
+
+static int
+copy_snapshot(struct api_req *req, int status)
+{
+	if (status != 200)
+		return reply_error(req, status, "the data plane did not answer in time");
+	json_raw_n(req->reply, shared.body, shared.len - 1);	/* reply_built() adds the line feed again */
+	return reply_built(req, status);
+}
+
 int
 connections_get(struct api_req *req)
+{
+	uint64_t mine;
+	int status;
+
+	if (req->upgrade)
+		return connections_interval(req) == 0 ? reply_error(req, 400, "Body invalid") : 0;
+	pthread_mutex_lock(&shared.lock);
+	mine = shared.begun + 1;
+	while (shared.finished < mine && shared.begun != shared.finished)
+		pthread_cond_wait(&shared.ended, &shared.lock);
+	if (shared.finished < mine) {
+		run_snapshot(req);
+		status = req->reply->status;
+	} else
+		status = copy_snapshot(req, shared.status);
+	pthread_mutex_unlock(&shared.lock);
+	return status;
+}
+
+static int
+take_snapshot(struct api_req *req)
 {
 	struct bridge_reply r;
 	uint64_t memory;
 	bool heard = false;
 	int err;
 
-	if (req->upgrade)
-		return connections_interval(req) == 0 ? reply_error(req, 400, "Body invalid") : 0;
 	memory = resident(req);
 	err = ask_workers(req, BRIDGE_WORKERS, QUERY_CONNECTIONS, NULL, &r);
 	for (int i = 0; i < r.n; i++)

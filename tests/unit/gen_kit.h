@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* For unit tests of what reads a configuration: YAML text to a generation without processes. Targets of rules are a few names, each its own address;
- * PASS is never usable, "tcponly" not for UDP. */
+/* For unit tests of what reads a configuration: YAML text to a generation without processes. Targets of rules are a few
+ * names, each its own address; PASS is never usable, "tcponly" not for UDP. */
 #ifndef SLUICE_TESTS_UNIT_GEN_KIT_H
 #define SLUICE_TESTS_UNIT_GEN_KIT_H
 

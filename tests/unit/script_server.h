@@ -7,7 +7,7 @@
 #include <pthread.h>
 #include <stdio.h>
 
-#include "tests/unit/gen_kit.h"
+#include "tests/unit/outbound_kit.h"
 
 struct script_step {
 	const char *want;	/* NULL: nothing is read, the connection stays as it is */

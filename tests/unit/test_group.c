@@ -10,7 +10,7 @@
 #include <stdio.h>
 
 #include "common/log.h"
-#include "tests/unit/gen_kit.h"
+#include "tests/unit/outbound_kit.h"
 
 #define P "proxies: [{name: a, type: socks5, server: h, port: 1}, {name: b, type: http, server: h, port: 2}]\n"
 static const char url[] = "http://127.0.0.1/204";

@@ -10,7 +10,7 @@
 
 #include "common/log.h"
 #include "common/strutil.h"
-#include "tests/unit/gen_kit.h"
+#include "tests/unit/outbound_kit.h"
 
 static void
 takes(const char *yaml)

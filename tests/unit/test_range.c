@@ -63,7 +63,8 @@ test_range_parse_over_max(void **state)
 static void
 test_range_parse_refuses(void **state)
 {
-	static const char *const bad[] = { "abc", "80x", "-5", "1-", "-", "1-2-3", "1 2", "/", "+1", "99999999999999999999", "0x10" };
+	static const char *const bad[] = { "abc", "80x", "-5", "1-", "-", "1-2-3", "1 2", "/", "+1", "99999999999999999999",
+	    "0x10" };
 	struct ranges r;
 
 	(void)state;
@@ -75,7 +76,8 @@ test_range_parse_refuses(void **state)
 	}
 	assert_null(range_parse(&r, "1/2/3/4/5/6/7/8/9/10/11/12/13/14/15/16/17/18/19/20/21/22/23/24/25/26/27/28", 65535));
 	assert_int_equal(r.n, 28);
-	assert_string_equal(range_parse(&r, "1/2/3/4/5/6/7/8/9/10/11/12/13/14/15/16/17/18/19/20/21/22/23/24/25/26/27/28/29", 65535),
+	assert_string_equal(range_parse(&r, "1/2/3/4/5/6/7/8/9/10/11/12/13/14/15/16/17/18/19/20/21/22/23/24/25/26/27/28/29",
+	    65535),
 	    "intRanges error, too many ranges to use, maximum support 28 ranges");
 }
 
@@ -94,7 +96,8 @@ test_glob_match_forms(void **state)
 	assert_false(glob_match("a", "A"));
 	assert_true(glob_match_case("chrom*", "Chromium"));
 	/* hostile: must end at once */
-	assert_false(glob_match("*a*a*a*a*a*a*a*a*a*a*b", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"));
+	assert_false(glob_match("*a*a*a*a*a*a*a*a*a*a*b",
+	    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"));
 }
 
 static void
@@ -106,10 +109,12 @@ test_punycode_name_vectors(void **state)
 	assert_string_equal(punycode_name(out, sizeof out, "UPPER.test"), "upper.test");
 	assert_string_equal(punycode_name(out, sizeof out, "b\xc3\xbc" "cher.example"), "xn--bcher-kva.example");
 	/* RFC 3492, section 7.1 (B) */
-	assert_string_equal(punycode_name(out, sizeof out, "\xe4\xbb\x96\xe4\xbb\xac\xe4\xb8\xba\xe4\xbb\x80\xe4\xb9\x88\xe4\xb8\x8d\xe8\xaf\xb4"
+	assert_string_equal(punycode_name(out, sizeof out,
+	    "\xe4\xbb\x96\xe4\xbb\xac\xe4\xb8\xba\xe4\xbb\x80\xe4\xb9\x88\xe4\xb8\x8d\xe8\xaf\xb4"
 	    "\xe4\xb8\xad\xe6\x96\x87"), "xn--ihqwcrb4cv8a8dqg056pqjye");
 	/* RFC 3492, section 7.1 (L), lower-cased */
-	assert_string_equal(punycode_name(out, sizeof out, "3\xe5\xb9\xb4" "b\xe7\xb5\x84\xe9\x87\x91\xe5\x85\xab\xe5\x85\x88\xe7\x94\x9f"),
+	assert_string_equal(punycode_name(out, sizeof out,
+	    "3\xe5\xb9\xb4" "b\xe7\xb5\x84\xe9\x87\x91\xe5\x85\xab\xe5\x85\x88\xe7\x94\x9f"),
 	    "xn--3b-ww4c5e180e575a65lsy2b");
 	assert_string_equal(punycode_name(out, sizeof out, "a.\xff.b"), "a.\xff.b");	/* no UTF-8 */
 	assert_string_equal(punycode_name(tiny, sizeof tiny, "longer.than.that"), "longer.");
@@ -153,14 +158,12 @@ test_regex_match_forms(void **state)
 static void
 test_regex_compile_refuses(void **state)
 {
-	static const char *const bad[] = { "(", "[a-z-[aeiou]]", "[^a-z-[aeiou]]", "a{2", "\\C(", "(?<n", "\xff" };
+	static const char *const bad[] = { "(", "[a-z-[aeiou]]", "[^a-z-[aeiou]]", "\\C(", "(?<n", "\xff" };
 	struct re t = { 0 };
 
 	(void)state;
 	arena_init(&t.arena);
 	for (size_t i = 0; i < countof(bad); i++) {
-		if (strcmp(bad[i], "a{2") == 0)
-			continue;		/* literal text in both worlds */
 		t.why[0] = '\0';
 		assert_null(regex_compile(&t.arena, &t.env, bad[i], true, t.why));
 		assert_true(t.why[0] != '\0');

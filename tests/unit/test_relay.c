@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* worker/core relay, timers and hand-over: in-memory streams that take and give what the test says, and real sockets for splice. */
+/* worker/core relay, timers and hand-over: in-memory streams that take and give what the test says, and real sockets for
+ * splice. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -105,8 +106,8 @@ fake_destroy(struct stream *s)
 }
 
 static const struct stream_ops fake_ops = {
-	.name = "fake", .readv = fake_readv, .writev = fake_writev, .flush = fake_flush, .shut_wr = fake_shut_wr, .want = fake_want,
-	.destroy = fake_destroy,
+	.name = "fake", .readv = fake_readv, .writev = fake_writev, .flush = fake_flush, .shut_wr = fake_shut_wr,
+	.want = fake_want, .destroy = fake_destroy,
 };
 
 static enum stream_close_how how_in, how_out;
@@ -679,10 +680,14 @@ main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_relay_both_ways), T(test_relay_early_bytes_first), T(test_relay_back_pressure), T(test_relay_half_close_client_first),
-		T(test_relay_half_close_remote_first), T(test_relay_end_after_bytes), T(test_relay_no_half_close), T(test_relay_remote_reset),
-		T(test_relay_client_gone_while_writing), T(test_relay_stream_failed), T(test_relay_sealed_sink), T(test_relay_idle),
-		T(test_conn_handshake_deadline), T(test_conn_limit), T(test_conn_set_host), T(test_conn_early_cap), T(test_relay_splice),
+		T(test_relay_both_ways), T(test_relay_early_bytes_first), T(test_relay_back_pressure),
+		T(test_relay_half_close_client_first),
+		T(test_relay_half_close_remote_first), T(test_relay_end_after_bytes), T(test_relay_no_half_close),
+		T(test_relay_remote_reset),
+		T(test_relay_client_gone_while_writing), T(test_relay_stream_failed), T(test_relay_sealed_sink),
+		T(test_relay_idle),
+		T(test_conn_handshake_deadline), T(test_conn_limit), T(test_conn_set_host), T(test_conn_early_cap),
+		T(test_relay_splice),
 		T(test_relay_reset_reaches_client), T(test_conn_move), T(test_conn_freeze_refused),
 	};
 

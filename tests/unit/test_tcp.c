@@ -372,8 +372,10 @@ main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_tcp_connect_open), T(test_tcp_connect_refused), T(test_tcp_connect_nowhere), T(test_tcp_connect_second_candidate),
-		T(test_tcp_connect_stagger), T(test_tcp_connect_concurrent), T(test_tcp_close_while_dialing), T(test_tcp_reset_both_ways),
+		T(test_tcp_connect_open), T(test_tcp_connect_refused), T(test_tcp_connect_nowhere),
+		T(test_tcp_connect_second_candidate),
+		T(test_tcp_connect_stagger), T(test_tcp_connect_concurrent), T(test_tcp_close_while_dialing),
+		T(test_tcp_reset_both_ways),
 		T(test_tcp_half_close), T(test_tcp_eof_is_quiet), T(test_tcp_freeze_thaw),
 	};
 

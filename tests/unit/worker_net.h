@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "common/log.h"
 #include "worker/worker.h"
 
 struct rig {
@@ -30,6 +31,7 @@ rig_start(struct rig *r)
 	r->w.stat = &r->stat;
 	r->w.conn_limit = 100;
 	list_init(&r->w.conns);
+	log_set_level(LL_SILENT);
 }
 
 /* Turns until *flag or two seconds have passed. */
@@ -78,6 +80,7 @@ tcp_pair(int fd[2])
 	int l = listen_on("127.0.0.1", &port);
 	struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 
+	fd[0] = -1;
 	fd[1] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (l == -1 || fd[1] == -1 || connect(fd[1], (struct sockaddr *)&a, sizeof(a)) == -1)
 		return -1;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The record of one connection: made for the inbounds, closed by anybody, shown by the API. Owns the record, its strings, its two streams and what it
- * holds of a handshake. Closing is in one place, with a reason, and frees at the end of the turn. */
+/* The record of one connection: made for the inbounds, closed by anybody, shown by the API. Owns the record, its strings, its
+ * two streams and what it holds of a handshake. Closing is in one place, with a reason, and frees at the end of the turn. */
 #include "worker/core/conn.h"
 
 #include <stdlib.h>
@@ -105,7 +105,8 @@ shed(struct worker *w, const struct conn_from *from, const char *why)
 	if (told_ms != 0 && w->loop.now_ms - told_ms < 1000)
 		return;
 	told_ms = w->loop.now_ms;
-	log_warn("connection from %s refused: %s (%u open, limit %u)", ip_text(&from->src_ip, ip), why, w->n_conns, w->conn_limit);
+	log_warn("connection from %s refused: %s (%u open, limit %u)",
+	    ip_text(&from->src_ip, ip), why, w->n_conns, w->conn_limit);
 }
 
 static const char *

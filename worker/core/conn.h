@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* One proxied connection or UDP session, from accept to close: its identity, where it goes, its counters. Owned by core/; every inbound makes one and
- * ends in conn_dispatch() (the only door to rules and relay) or conn_close(). core/ knows nothing of struct inbound: what it needs of one is handed
- * in by struct conn_from and struct udp_port below. */
+/* One proxied connection or UDP session, from accept to close: its identity, where it goes, its counters. Owned by core/; every
+ * inbound makes one and ends in conn_dispatch() (the only door to rules and relay) or conn_close(). core/ knows nothing of
+ * struct inbound: what it needs of one is handed in by struct conn_from and struct udp_port below. */
 #ifndef SLUICE_WORKER_CORE_CONN_H
 #define SLUICE_WORKER_CORE_CONN_H
 
@@ -19,7 +19,8 @@
 #include "worker/stream/stream.h"
 #include "worker/worker.h"
 
-enum close_reason { BY_EOF, BY_CLIENT, BY_REMOTE, BY_ERROR, BY_API, BY_IDLE, BY_TIMEOUT, BY_RULE, BY_LIMIT, BY_STOP, BY_HANDOFF, CLOSE_REASONS_ };
+enum close_reason { BY_EOF, BY_CLIENT, BY_REMOTE, BY_ERROR, BY_API, BY_IDLE, BY_TIMEOUT, BY_RULE, BY_LIMIT,
+        BY_STOP, BY_HANDOFF, CLOSE_REASONS_ };
 const char *close_reason_name(enum close_reason r);
 
 enum conn_state { CONN_HANDSHAKE, CONN_ROUTING, CONN_DIALING, CONN_RELAY, CONN_CLOSED };
@@ -27,8 +28,8 @@ struct conn;
 struct udp_session;
 struct inbound;
 
-/* The inbound is told once how the dial ended: err 0 (write the success reply; relay starts after it returns) or E_*; on an error the inbound writes
- * its refusal; the conn is closed (CLOSE_FLUSH) after it returns. */
+/* The inbound is told once how the dial ended: err 0 (write the success reply; relay starts after it returns) or E_*; on an
+ * error the inbound writes its refusal; the conn is closed (CLOSE_FLUSH) after it returns. */
 typedef void conn_reply_fn(struct conn *c, int err);
 /* dispatch.c's decision: ob NULL = drop. */
 typedef void route_cb(struct conn *c, struct outbound *ob, int err);
@@ -43,7 +44,7 @@ struct relay_dir {		/* one direction; small buffers exist only while data is in 
 	uint8_t full;		/* consecutive full reads: bulk */
 };
 
-struct conn_labels {		/* of a conn that another process began and whose names may mean something else here, or nothing */
+struct conn_labels {		/* of a conn that another process began and whose names may mean something else here */
 	int n;
 	char *chain[CHAIN_MAX];	/* leaf first */
 	char *rule_type, *rule_payload;	/* API names; "" = none */
@@ -81,8 +82,8 @@ struct conn {
 };
 
 enum {
-	HANDSHAKE_TIMEOUT_MS = 10000, DIAL_TIMEOUT_MS = 5000, TCP_IDLE_MS = 5 * 3600 * 1000, HALF_CLOSED_IDLE_MS = 300 * 1000, UDP_IDLE_MS = 60000,
-	ONE_WAY_IDLE_MS = 5000,
+	HANDSHAKE_TIMEOUT_MS = 10000, DIAL_TIMEOUT_MS = 5000, TCP_IDLE_MS = 5 * 3600 * 1000,
+	HALF_CLOSED_IDLE_MS = 300 * 1000, UDP_IDLE_MS = 60000, ONE_WAY_IDLE_MS = 5000,
 	CONN_FREE_MAX = 256		/* records kept for reuse; more are freed */
 };
 
@@ -92,13 +93,14 @@ struct conn_from {		/* how it came in; the strings live as long as the generatio
 	struct ip src_ip, in_ip;	/* in_ip none when unknown */
 	uint16_t src_port, in_port;
 };
-/* A conn for an accepted stream (taken), in CONN_HANDSHAKE, with meta's inbound fields filled; the inbound sets meta.kind. Its stream's cb is the
- * inbound's to set (stream_set_cb(c->in, fn, c)) until conn_dispatch(). NULL (stream closed, counted as shed with a logged reason, at most one line a
- * second) at the limit. */
+/* A conn for an accepted stream (taken), in CONN_HANDSHAKE, with meta's inbound fields filled; the inbound sets meta.kind. Its
+ * stream's cb is the inbound's to set (stream_set_cb(c->in, fn, c)) until conn_dispatch(). NULL (stream closed, counted as shed
+ * with a logged reason, at most one line a second) at the limit. */
 struct conn *conn_new(struct worker *w, const struct conn_from *from, struct stream *in);
 /* The same without a stream, for UDP sessions and hand-over. NULL at the limit, counted as shed. */
 struct conn *conn_record(struct worker *w, const struct conn_from *from, enum network network);
-int conn_set_host(struct conn *c, const char *host, size_t n);	/* lower-cased, trailing dot cut; an IP literal becomes dst_ip instead; -E_INVAL, -E_NOMEM */
+/* Lower-cased, trailing dot cut; an IP literal becomes dst_ip instead; -E_INVAL, -E_NOMEM. */
+int conn_set_host(struct conn *c, const char *host, size_t n);
 int conn_set_user(struct conn *c, const char *user);
 /* Bytes after the handshake; copied, at most BUF_SIZE. -E_LIMIT over it. */
 int conn_early(struct conn *c, const void *p, size_t n);
@@ -116,25 +118,29 @@ const char *conn_chain_name(const struct conn *c, int i);
 const char *conn_rule_type(const struct conn *c);
 const char *conn_rule_payload(const struct conn *c);
 
-/* move.c: hand-over to another process (worker/handoff.c). conn_freeze() writes all of c and gives up its fds: their number, at most CONN_FDS_MAX;
- * then the caller sends, closes its copies and calls conn_close(c, BY_HANDOFF). -E_UNSUP unless c is a relay between two streams that can move,
- * -E_AGAIN while it holds more than CONN_MOVE_BYTES (ask again later), -E_NOMEM: nothing was changed. conn_thaw() takes fds in every case; NULL on
- * bad data or at the limit. One frozen conn is at most CONN_MOVE_MAX bytes. */
+/* move.c: hand-over to another process (worker/handoff.c). conn_freeze() writes all of c and gives up its fds: their number, at
+ * most CONN_FDS_MAX; then the caller sends, closes its copies and calls conn_close(c, BY_HANDOFF). -E_UNSUP unless c is a relay
+ * between two streams that can move, -E_AGAIN while it holds more than CONN_MOVE_BYTES (ask again later), -E_NOMEM: nothing was
+ * changed. conn_thaw() takes fds in every case; NULL on bad data or at the limit. One frozen conn is at most CONN_MOVE_MAX
+ * bytes. */
 enum { CONN_FDS_MAX = 6, CONN_MOVE_BYTES = 8192, CONN_MOVE_MAX = 15000 };
 int conn_freeze(struct conn *c, struct wire *out, int *fds);
 struct conn *conn_thaw(struct worker *w, struct wire *in, const int *fds, int nfds);
 
-/* dispatch.c: shared with UDP: fills c->rule and looks names up; done(c, outbound or NULL = drop, err) once, possibly later, possibly from inside. */
+/* dispatch.c: shared with UDP: fills c->rule and looks names up; done(c, outbound or NULL = drop, err) once, possibly later,
+ * possibly from inside. */
 void conn_route(struct conn *c, route_cb *done);
 void route_cancel(struct conn *c);
-/* "[TCP] src:port --> host:port match Rule(payload) using Chain" at info, or the failure at warning with why, as spec/api.md 2.2 words them. */
+/* "[TCP] src:port --> host:port match Rule(payload) using Chain" at info, or the failure at warning with why, as spec/api.md
+ * 2.2 words them. */
 void conn_log(const struct conn *c, int err, const char *why);
 
 /* relay.c */
 void relay_start(struct conn *c);		/* both streams open; early bytes first */
 void relay_stop(struct conn *c);		/* gives buffers and pipes back; before the streams are closed */
 void relay_kick(struct conn *c);		/* a tick: reads again where buffers had run out */
-/* Writes buffers and flags, and the fds of filled pipes to fds (their number); changes nothing. Then relay_gone() frees what is left here. */
+/* Writes buffers and flags, and the fds of filled pipes to fds (their number); changes nothing. Then relay_gone() frees what is
+ * left here. */
 int relay_freeze(const struct conn *c, struct wire *out, int *fds);
 void relay_gone(struct conn *c);
 /* Takes the pipes' fds on success; 0 or -E_*. The caller then sets the streams and calls relay_start(). */
@@ -148,9 +154,11 @@ void conn_deadline(struct conn *c);		/* dispatch.c: its deadline is over */
 void conns_close_all(struct worker *w, enum close_reason why);
 struct conn *conn_find(struct worker *w, const uint8_t id[static 16]);
 
-/* udp_session.c: sessions keyed by (port, client address); spec/config.md 14.1 10: idle 60 s; at the cap the longest idle one is closed. */
+/* udp_session.c: sessions keyed by (port, client address); spec/config.md 14.1 10: idle 60 s; at the cap the longest idle one
+ * is closed. */
 enum { UDP_SESSIONS_MAX = 65536, UDP_WRAP_MAX = 300 };
-struct udp_port {		/* one UDP listening socket, embedded by the inbound that owns it; zero it, fill the first part, call udp_port_init() */
+/* One UDP listening socket, embedded by the inbound that owns it; zero it, fill the first part, call udp_port_init(). */
+struct udp_port {
 	struct worker *w;
 	struct inbound *inbound;
 	const char *in_name, *special_proxy, *special_rules;	/* as in struct conn_from */
@@ -164,11 +172,11 @@ struct udp_port {		/* one UDP listening socket, embedded by the inbound that own
 };
 void udp_port_init(struct udp_port *p);
 void udp_port_close(struct udp_port *p);	/* ends its sessions; before fd is closed */
-/* One datagram of a client. client is as the socket gave it (v4-mapped on an IPv6 socket). local is the address it was sent to (IP_PKTINFO) and the
- * source of the answers; may be NULL. to is lent; host, if any, in any case. user may be NULL. p must stay as it is until udp_flush(): packets of one
- * batch (recvmmsg) that belong to one session leave together. */
-void udp_input(struct udp_port *port, const union sockaddr_any *client, const struct ip *local, const struct target *to, enum in_kind kind,
-    const char *user, const uint8_t *p, size_t n);
+/* One datagram of a client. client is as the socket gave it (v4-mapped on an IPv6 socket). local is the address it was sent to
+ * (IP_PKTINFO) and the source of the answers; may be NULL. to is lent; host, if any, in any case. user may be NULL. p must stay
+ * as it is until udp_flush(): packets of one batch (recvmmsg) that belong to one session leave together. */
+void udp_input(struct udp_port *port, const union sockaddr_any *client, const struct ip *local, const struct target *to,
+    enum in_kind kind, const char *user, const uint8_t *p, size_t n);
 void udp_flush(void);		/* after each batch of udp_input() calls, before the buffers are used again */
 
 /* for conn.c and timers.c */

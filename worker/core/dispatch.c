@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Decides where a connection goes, and takes it there: hosts, mode, a listener's fixed proxy, rules (waiting for the resolver where one needs an
- * address), then the dial, the inbound's reply and the relay. Entered by conn_dispatch() for TCP and conn_route() for UDP. Owns struct routing, which
- * exists only while a name is looked up. The order of the steps is spec/config.md 14.1. */
+/* Decides where a connection goes, and takes it there: hosts, mode, a listener's fixed proxy, rules (waiting for the resolver
+ * where one needs an address), then the dial, the inbound's reply and the relay. Entered by conn_dispatch() for TCP and
+ * conn_route() for UDP. Owns struct routing, which exists only while a name is looked up. The order of the steps is
+ * spec/config.md 14.1. */
 #include "worker/core/conn.h"
 
 #include <stdio.h>
@@ -330,7 +331,8 @@ on_out(struct stream *s, int events, void *arg)
 		opened(c);
 }
 
-/* While the dial is on nothing is read: interest is taken back only when bytes do come, which spares most connections the system calls. */
+/* While the dial is on nothing is read: interest is taken back only when bytes do come, which spares most connections the
+ * system calls. */
 static void
 on_client_early(struct stream *s, int events, void *arg)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* A relay as bytes and fds, so that another process can go on with it: called by worker/handoff.c at both ends. Owns nothing. What was decided here (chain,
- * rule, names of the inbound) travels as text, because the other configuration may not know it; it is shown, never followed. */
+/* A relay as bytes and fds, so that another process can go on with it: called by worker/handoff.c at both ends. Owns nothing.
+ * What was decided here (chain, rule, names of the inbound) travels as text, because the other configuration may not know it;
+ * it is shown, never followed. */
 #include "worker/core/conn.h"
 
 #include <stdlib.h>
@@ -72,7 +73,8 @@ conn_freeze(struct conn *c, struct wire *w, int *fds)
 	uint8_t chain = 0;
 	int n;
 
-	if (c->state != CONN_RELAY || c->udp != NULL || c->dir[0].sealed || c->dir[1].sealed || !movable(c->in) || !movable(c->out))
+	if (c->state != CONN_RELAY || c->udp != NULL || c->dir[0].sealed || c->dir[1].sealed || !movable(c->in) ||
+	    !movable(c->out))
 		return -E_UNSUP;
 	if (held(c) > CONN_MOVE_BYTES)
 		return -E_AGAIN;
@@ -154,7 +156,8 @@ get_record(struct conn *c, struct wire *w)
 	if (wire_get_u8(w, &version) != 0 || version != MOVE_VERSION || wire_get(w, c->id, sizeof(c->id)) != 0 ||
 	    wire_get_u64(w, &start) != 0 || wire_get_u64(w, &c->up) != 0 || wire_get_u64(w, &c->down) != 0 ||
 	    wire_get_u64(w, &idle) != 0 || get_meta(c, w) != 0 || wire_get(w, &c->remote_ip, sizeof(c->remote_ip)) != 0 ||
-	    !ip_sane(&c->remote_ip) || get_label(w, &l->meta[L_REMOTE_HOST]) != 0 || wire_get_u8(w, &chain) != 0 || chain > CHAIN_MAX)
+	    !ip_sane(&c->remote_ip) || get_label(w, &l->meta[L_REMOTE_HOST]) != 0 || wire_get_u8(w, &chain) != 0 ||
+	    chain > CHAIN_MAX)
 		return -E_PROTO;
 	c->start_ns = (int64_t)start;
 	c->active_ms = c->w->loop.now_ms > idle ? c->w->loop.now_ms - idle : 0;

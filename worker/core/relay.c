@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Moves bytes between the two streams of a connection. Started by dispatch.c when both are open, stopped by conn_close(). Each direction pulls only
- * what it can pass on: first by a scratch buffer that all connections share, and only what the sink did not take is copied and owned, so an idle
- * connection holds nothing. Where both ends are plain sockets and full reads tell bulk, bytes go by splice through a pooled pipe and are not copied.
- * Reading stays armed on both ends while nothing changes: a change of interest is a system call. SIGPIPE must be ignored: splice() raises it. */
+/* Moves bytes between the two streams of a connection. Started by dispatch.c when both are open, stopped by conn_close(). Each
+ * direction pulls only what it can pass on: first by a scratch buffer that all connections share, and only what the sink did
+ * not take is copied and owned, so an idle connection holds nothing. Where both ends are plain sockets and full reads tell
+ * bulk, bytes go by splice through a pooled pipe and are not copied. Reading stays armed on both ends while nothing changes: a
+ * change of interest is a system call. SIGPIPE must be ignored: splice() raises it. */
 #include "worker/core/conn.h"
 
 #include <errno.h>
@@ -15,7 +16,7 @@ enum {
 	BULK_AFTER = 1,			/* full reads before splice */
 	NO_SPLICE = 255,		/* the kernel refused: never again for this direction */
 	BUDGET_READ = 4 * SCRATCH,	/* a turn and direction, so that one transfer does not hold up the others */
-	BUDGET_SPLICE = 4 << 20,		/* measured: ending earlier lets the source's queue fill, and the sender's work is ours then */
+	BUDGET_SPLICE = 4 << 20,	/* measured: ending earlier lets the source's queue fill, and the sender's work is ours */
 	BULK_MIN = 16384		/* a turn that spliced less ends bulk */
 };
 

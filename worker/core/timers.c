@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Deadlines and idle time-outs of all connections: one timer a second walks the list while there are any, so that a connection costs no timer and an
- * active one no system call. Called by main (start, stop), conn_new() and the API. Owns the timer: one per process, as there is one list. */
+/* Deadlines and idle time-outs of all connections: one timer a second walks the list while there are any, so that a connection
+ * costs no timer and an active one no system call. Called by main (start, stop), conn_new() and the API. Owns the timer: one
+ * per process, as there is one list. */
 #include "worker/core/conn.h"
 
 #include <string.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* UDP sessions: one per (listening socket, client address). The first packet is routed, all of them then go through one packet side of an outbound, and
- * answers go back through the listening socket. Called by the inbounds' UDP listeners; owns the sessions, their table and the batch on its way out.
- * At most UDP_SESSIONS_MAX; the longest idle one makes room. */
+/* UDP sessions: one per (listening socket, client address). The first packet is routed, all of them then go through one packet
+ * side of an outbound, and answers go back through the listening socket. Called by the inbounds' UDP listeners; owns the
+ * sessions, their table and the batch on its way out. At most UDP_SESSIONS_MAX; the longest idle one makes room. */
 #include "worker/core/conn.h"
 
 #include <errno.h>
@@ -37,7 +37,7 @@ static struct {			/* one per process */
 	struct list lru;		/* longest idle first */
 } table;
 
-static struct {			/* packets of one session from one batch of its listener; the payloads are lent until udp_flush() */
+static struct {			/* packets of one session from one batch of its listener; payloads are lent until udp_flush() */
 	struct udp_session *s;
 	int n;
 	struct packet p[DGRAM_BATCH];
@@ -181,7 +181,8 @@ source_control(const struct udp_session *s)
 
 		ip_to_sockaddr6(&sa, &s->local, 0);
 		info.ipi6_addr = sa.in6.sin6_addr;
-		*h = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(info)), .cmsg_level = IPPROTO_IPV6, .cmsg_type = IPV6_PKTINFO };
+		*h = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(info)), .cmsg_level = IPPROTO_IPV6,
+			.cmsg_type = IPV6_PKTINFO };
 		memcpy(CMSG_DATA(h), &info, sizeof(info));
 		return CMSG_SPACE(sizeof(info));
 	}
@@ -219,7 +220,9 @@ answer(struct udp_session *s, const struct packet *p, int n)
 		reply.v[k][1] = (struct iovec){ NULL, p[i].len };
 		memcpy(&reply.v[k][1].iov_base, &data, sizeof(data));
 		reply.m[k].msg_hdr = (struct msghdr){ .msg_name = &sa, .msg_namelen = len, .msg_iov = reply.v[k] + (head == 0),
-			.msg_iovlen = head == 0 ? 1 : 2, .msg_control = control != 0 ? &reply.control : NULL, .msg_controllen = control };
+
+			.msg_iovlen = head == 0 ? 1 : 2,
+			.msg_control = control != 0 ? &reply.control : NULL, .msg_controllen = control };
 		bytes += p[i].len;
 		k++;
 	}
@@ -245,7 +248,8 @@ send_out(struct udp_session *s, const struct packet *p, int n)
 		stat_add(&s->c->w->stat->up, bytes);
 }
 
-/* The routed target as routing left it: renamed or replaced by an address of the hosts section, or with the address that was looked up. */
+/* The routed target as routing left it: renamed or replaced by an address of the hosts section, or with the address that was
+ * looked up. */
 static void
 as_routed(const struct udp_session *s, struct target *to)
 {
@@ -337,7 +341,8 @@ on_routed(struct conn *c, struct outbound *ob, int err)
 /* ---- the way in */
 
 static struct udp_session *
-session_new(struct udp_port *port, const struct client *k, uint64_t hash, const struct target *to, enum in_kind kind, const char *user)
+session_new(struct udp_port *port, const struct client *k, uint64_t hash, const struct target *to, enum in_kind kind,
+    const char *user)
 {
 	struct ip src;
 	struct udp_session *s;
@@ -409,8 +414,8 @@ udp_flush(void)
 }
 
 void
-udp_input(struct udp_port *port, const union sockaddr_any *client, const struct ip *local, const struct target *to, enum in_kind kind,
-    const char *user, const uint8_t *p, size_t n)
+udp_input(struct udp_port *port, const union sockaddr_any *client, const struct ip *local, const struct target *to,
+    enum in_kind kind, const char *user, const uint8_t *p, size_t n)
 {
 	struct udp_session *s = batch.s;
 	struct client k;

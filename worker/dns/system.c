@@ -23,7 +23,7 @@ read_all(int fd, size_t max, const char *what, size_t *n)
 	char *p = malloc(cap);
 
 	while (p != NULL) {
-		ssize_t got = read(fd, p + len, cap - len - 1);
+		ssize_t got = pread(fd, p + len, cap - len - 1, (off_t)len);	/* wherever another reader of it stands */
 
 		if (got == -1 && errno == EINTR)
 			continue;

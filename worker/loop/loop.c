@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The event loop of a worker: see loop.h. Called by everything that waits; owns the libev loop and the two lists of end-of-turn work. A turn is:
- * epoll_wait, clock, callbacks, tasks, frees. */
+/* The event loop of a worker: see loop.h. Called by everything that waits; owns the libev loop and the two lists of end-of-turn
+ * work. A turn is: epoll_wait, clock, callbacks, tasks, frees. */
 #include "worker/loop/loop.h"
 
 #include <errno.h>
@@ -87,8 +87,8 @@ on_idle(struct ev_loop *ev, ev_idle *w, int revents)
 	(void)revents;
 }
 
-/* libev hides its epoll fd, but takes the lowest free number for it: found by taking that number first. A wrong guess is told by what
- * EPOLL_CTL_DEL of an unknown fd answers. */
+/* libev hides its epoll fd, but takes the lowest free number for it: found by taking that number first. A wrong guess is told
+ * by what EPOLL_CTL_DEL of an unknown fd answers. */
 static void
 make_ev(struct loop *l)
 {

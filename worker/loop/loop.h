@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The worker's event loop: libev on epoll, plus what libev lacks: work at the end of a turn (ready streams, deferred frees), a monotonic
- * millisecond clock read once a turn, and forgetting a fd that is handed to another process. One per process. */
+/* The worker's event loop: libev on epoll, plus what libev lacks: work at the end of a turn (ready streams, deferred frees), a
+ * monotonic millisecond clock read once a turn, and forgetting a fd that is handed to another process. One per process. */
 #ifndef SLUICE_WORKER_LOOP_LOOP_H
 #define SLUICE_WORKER_LOOP_LOOP_H
 
@@ -39,8 +39,8 @@ loop_task_init(struct loop_task *t, void (*fn)(struct loop_task *))
 	t->fn = fn;
 }
 
-/* Runs fn once at the end of this turn; scheduled twice is scheduled once. A task scheduled by a task runs in the next turn, which then does not
- * block. */
+/* Runs fn once at the end of this turn; scheduled twice is scheduled once. A task scheduled by a task runs in the next turn,
+ * which then does not block. */
 void loop_defer(struct loop *l, struct loop_task *t);
 void loop_cancel(struct loop_task *t);
 /* The reaper: fn frees its object after everything else of this turn, when nobody on the stack uses it. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Buffers and splice pipes of the data path, kept in small free lists: see pool.h for the caps. Called by the relay and by layers that hold bytes;
- * owns what lies in the lists, the takers own the rest. One set per process, because the limits behind them are the process's. */
+/* Buffers and splice pipes of the data path, kept in small free lists: see pool.h for the caps. Called by the relay and by
+ * layers that hold bytes; owns what lies in the lists, the takers own the rest. One set per process, because the limits behind
+ * them are the process's. */
 #include "worker/loop/pool.h"
 
 #include <fcntl.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Typed pools of the data path: 16 KiB buffers and splice pipes. Both hold a small free list and a cap; at the cap the caller gets NULL or
- * -E_LIMIT and falls back (reads wait, or bytes go by read and write). One set per process. */
+/* Typed pools of the data path: 16 KiB buffers and splice pipes. Both hold a small free list and a cap; at the cap the caller
+ * gets NULL or -E_LIMIT and falls back (reads wait, or bytes go by read and write). One set per process. */
 #ifndef SLUICE_WORKER_LOOP_POOL_H
 #define SLUICE_WORKER_LOOP_POOL_H
 
@@ -34,7 +34,8 @@ struct pipe {
 };
 struct pipe *pipe_get(void);	/* NULL at the cap, or when the kernel gives only crumbs (< 64 KiB) */
 void pipe_put(struct pipe *p);	/* NULL is fine */
-/* Hand-over: takes r and w on success; NULL at the cap or when w is no pipe. pipe_release() frees the record alone: its fds went away. */
+/* Hand-over: takes r and w on success; NULL at the cap or when w is no pipe. pipe_release() frees the record alone: its fds
+ * went away. */
 struct pipe *pipe_adopt(int r, int w, uint32_t fill);
 void pipe_release(struct pipe *p);
 void pool_trim(void);		/* gives free lists back: /debug/gc, memory pressure */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Checks of configuration sections by table. Called by the general section and by sections whose features come later; owns nothing. */
+/* Checks of configuration sections by table. Called by the general section and by sections whose features come later; owns
+ * nothing. */
 #include "worker/match/check.h"
 
 #include <stdio.h>

@@ -26,9 +26,11 @@ cidr_parse(struct prefix *out, const char *text, char why[static CIDR_WHY_MAX])
 	head_len = (int)(slash - text > 60 ? 60 : slash - text);
 	(void)snprintf(head, sizeof head, "%.*s", head_len, text);
 	if (ip_parse(&ip, head) != 0)
-		(void)snprintf(why, CIDR_WHY_MAX, "netip.ParsePrefix(\"%.*s\"): ParseAddr(\"%s\"): unable to parse IP", shown, text, head);
+		(void)snprintf(why, CIDR_WHY_MAX, "netip.ParsePrefix(\"%.*s\"): ParseAddr(\"%s\"): unable to parse IP", shown,
+		    text, head);
 	else if (str_to_i64(slash + 1, 0, INT64_MAX, &bits) != 0)
-		(void)snprintf(why, CIDR_WHY_MAX, "netip.ParsePrefix(\"%.*s\"): bad bits after slash: \"%.32s\"", shown, text, slash + 1);
+		(void)snprintf(why, CIDR_WHY_MAX, "netip.ParsePrefix(\"%.*s\"): bad bits after slash: \"%.32s\"", shown, text,
+		    slash + 1);
 	else
 		(void)snprintf(why, CIDR_WHY_MAX, "netip.ParsePrefix(\"%.*s\"): prefix length out of range", shown, text);
 	return -E_INVAL;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Glob matching without recursion: at a mismatch the last '*' takes one more character, so the time is at most pattern times text.
- * Characters are bytes, except that '?' takes a whole UTF-8 character. Called by DOMAIN-WILDCARD and PROCESS-*-WILDCARD; owns nothing. */
+/* Glob matching without recursion: at a mismatch the last '*' takes one more character, so the time is at most pattern times
+ * text. Characters are bytes, except that '?' takes a whole UTF-8 character. Called by DOMAIN-WILDCARD and
+ * PROCESS-*-WILDCARD; owns nothing. */
 #include "worker/match/glob.h"
 
 #include <stddef.h>

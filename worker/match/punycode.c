@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Punycode, RFC 3492, for domain payloads of rules. Only ASCII is lower-cased: a rule that spells other letters in upper case does not match, which
- * is what an unmapped name does in the reference too. Called while rules are compiled; owns nothing. */
+/* Punycode, RFC 3492, for domain payloads of rules. Only ASCII is lower-cased: a rule that spells other letters in upper
+ * case does not match, which is what an unmapped name does in the reference too. Called while rules are compiled; owns
+ * nothing. */
 #include "worker/match/punycode.h"
 
 #include <stdint.h>

@@ -5,8 +5,8 @@
 
 #include <stddef.h>
 
-/* Every label with other than ASCII characters becomes "xn--...", ASCII letters become lower case. The text itself (lower-cased, cut at cap) when it is
- * no UTF-8 or the result does not fit. Returns out. */
+/* Every label with other than ASCII characters becomes "xn--...", ASCII letters become lower case. The text itself
+ * (lower-cased, cut at cap) when it is no UTF-8 or the result does not fit. Returns out. */
 const char *punycode_name(char *out, size_t cap, const char *name);
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Number ranges of the configuration: one parser, one test. Called by rules and by the sniffer's section; owns nothing.
  *
- * The reference lets a number past the type's maximum wrap around, so that port 70000 becomes 4464. Here it means what it says: no port. */
+ * The reference lets a number past the type's maximum wrap around, so that port 70000 becomes 4464. Here it means what it
+ * says: no port. */
 #include "worker/match/range.h"
 
 #include <string.h>

@@ -16,7 +16,8 @@ struct ranges {			/* n 0: no restriction, matches everything */
 	int n;
 };
 
-/* Tokens are split at '/' and ','. "" and "*" give n 0. Numbers over max match nothing, ranges end at max. NULL, or why the text is refused. */
+/* Tokens are split at '/' and ','. "" and "*" give n 0. Numbers over max match nothing, ranges end at max. NULL, or why the
+ * text is refused. */
 const char *range_parse(struct ranges *out, const char *text, uint32_t max);
 /* The same, where a number over max is refused as a whole: *over is set. */
 const char *range_parse_over(struct ranges *out, const char *text, uint32_t max, bool *over);

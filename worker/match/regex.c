@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* PCRE2 behind one small door. Called by the -REGEX rules and by name filters. Compiled patterns lie in the generation's arena; matching takes its
- * memory from one slab there, reserved at the first pattern, so that it never allocates. Not re-entrant: one loop, one thread. */
+/* PCRE2 behind one small door. Called by the -REGEX rules and by name filters. Compiled patterns lie in the generation's
+ * arena; matching takes its memory from one slab there, reserved at the first pattern, so that it never allocates. Not
+ * re-entrant: one loop, one thread. */
 #include "worker/match/regex.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8

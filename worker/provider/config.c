@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Checks of proxy-providers: (spec/config.md 9) and rule-providers: (10). Called by sections.c; owns nothing. Providers are not read yet: each is named
- * in the log. A path that leads out of the working directory is asked from the supervisor, which alone knows what is allowed. */
+/* Checks of proxy-providers: (spec/config.md 9) and rule-providers: (10). Called by sections.c; owns nothing. Providers are
+ * not read yet: each is named in the log. A path that leads out of the working directory is asked from the supervisor, which
+ * alone knows what is allowed. */
 #include "worker/provider/config.h"
 
 #include <stdio.h>
@@ -18,13 +19,17 @@ enum { STATUS_MAX = 65535 };
 static const char *const vehicles[] = { "http", "file", "inline" };
 static const char *const behaviors[] = { "domain", "ipcidr", "classical" };
 static const char *const formats[] = { "yaml", "text", "mrs" };
-static const char *const proxy_keys[] = { "type", "url", "path", "interval", "proxy", "size-limit", "header", "age-secret-key", "filter",
+static const char *const proxy_keys[] = { "type", "url", "path", "interval", "proxy", "size-limit", "header", "age-secret-key",
+    "filter",
 	"exclude-filter", "exclude-type", "dialer-proxy", "payload", "health-check", "override", NULL };
-static const char *const rule_keys[] = { "type", "behavior", "format", "url", "path", "interval", "proxy", "size-limit", "header", "path-in-bundle",
+static const char *const rule_keys[] = { "type", "behavior", "format", "url", "path", "interval", "proxy", "size-limit",
+    "header", "path-in-bundle",
 	"payload", NULL };
 static const char *const health_keys[] = { "enable", "url", "interval", "timeout", "lazy", "expected-status", NULL };
-static const char *const override_keys[] = { "tfo", "mptcp", "udp", "udp-over-tcp", "up", "down", "dialer-proxy", "skip-cert-verify",
-	"name-cert-verify", "interface-name", "routing-mark", "ip-version", "additional-prefix", "additional-suffix", "proxy-name", "override-expr",
+static const char *const override_keys[] = { "tfo", "mptcp", "udp", "udp-over-tcp", "up", "down", "dialer-proxy",
+    "skip-cert-verify",
+	"name-cert-verify", "interface-name", "routing-mark", "ip-version", "additional-prefix", "additional-suffix",
+	    "proxy-name", "override-expr",
 	NULL };
 
 static bool
@@ -83,7 +88,8 @@ check_path(struct gen *g, const struct cfg_node *item, struct cfg_err *err)
 static int
 check_common(const struct cfg_node *item, struct cfg_err *err)
 {
-	static const char *const texts[] = { "url", "proxy", "filter", "exclude-filter", "exclude-type", "dialer-proxy", "age-secret-key",
+	static const char *const texts[] = { "url", "proxy", "filter", "exclude-filter", "exclude-type", "dialer-proxy",
+	    "age-secret-key",
 		"path-in-bundle" };
 	static const char *const numbers[] = { "interval", "size-limit" };
 	const struct cfg_node *header = cfg_get(item, "header"), *map;
@@ -130,7 +136,8 @@ check_health(const struct cfg_node *item, struct cfg_err *err)
 	if (n->type != CFG_MAP)
 		return cfg_fail(err, n, "health-check", "'health-check' expected a map, got '%s'", cfg_tag(n));
 	if (cfgw_bool(n, "enable", &b, err) != 0 || cfgw_str(n, "url", &url, err) != 0 ||
-	    cfgw_int(n, "interval", INT64_MIN, INT64_MAX, &v, err) != 0 || cfgw_int(n, "timeout", INT64_MIN, INT64_MAX, &v, err) != 0 ||
+	    cfgw_int(n, "interval", INT64_MIN, INT64_MAX, &v, err) != 0 || cfgw_int(n, "timeout", INT64_MIN, INT64_MAX, &v,
+	    err) != 0 ||
 	    cfgw_bool(n, "lazy", &b, err) != 0 || cfgw_str(n, "expected-status", &status, err) != 0)
 		return -E_INVAL;
 	cfg_warn_unknown(n, "health-check", health_keys, NULL);

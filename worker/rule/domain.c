@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* DOMAIN, DOMAIN-SUFFIX, DOMAIN-KEYWORD, DOMAIN-WILDCARD (spec/config.md 11). Payloads are lower-cased and in ASCII form, as hosts are when they arrive.
- * Called by the engine; owns nothing beside arena memory. */
+/* DOMAIN, DOMAIN-SUFFIX, DOMAIN-KEYWORD, DOMAIN-WILDCARD (spec/config.md 11). Payloads are lower-cased and in ASCII form, as
+ * hosts are when they arrive. Called by the engine; owns nothing beside arena memory. */
 #include <string.h>
 
 #include "worker/match/glob.h"
@@ -57,6 +57,9 @@ match_wildcard(const struct rule *r, const struct meta *m, struct verdict *v)
 }
 
 const struct rule_type rule_domain = { .name = "DOMAIN", .api_name = "Domain", .compile = compile, .match = match_domain };
-const struct rule_type rule_domain_suffix = { .name = "DOMAIN-SUFFIX", .api_name = "DomainSuffix", .compile = compile, .match = match_suffix };
-const struct rule_type rule_domain_keyword = { .name = "DOMAIN-KEYWORD", .api_name = "DomainKeyword", .compile = compile, .match = match_keyword };
-const struct rule_type rule_domain_wildcard = { .name = "DOMAIN-WILDCARD", .api_name = "DomainWildcard", .compile = compile, .match = match_wildcard };
+const struct rule_type rule_domain_suffix = { .name = "DOMAIN-SUFFIX", .api_name = "DomainSuffix", .compile = compile,
+    .match = match_suffix };
+const struct rule_type rule_domain_keyword = { .name = "DOMAIN-KEYWORD", .api_name = "DomainKeyword", .compile = compile,
+    .match = match_keyword };
+const struct rule_type rule_domain_wildcard = { .name = "DOMAIN-WILDCARD", .api_name = "DomainWildcard", .compile = compile,
+    .match = match_wildcard };

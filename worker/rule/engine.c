@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The walk over a rule list (spec/config.md 14.1 5 to 9). Called by dispatch for every connection; allocates nothing. It owns only the counters of
- * the rules, which are plain: one process, one thread. */
+/* The walk over a rule list (spec/config.md 14.1 5 to 9). Called by dispatch for every connection; allocates nothing. It
+ * owns only the counters of the rules, which are plain: one process, one thread. */
 #include "worker/rule/rule.h"
 
 static unsigned

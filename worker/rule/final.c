@@ -21,4 +21,5 @@ match(const struct rule *r, const struct meta *m, struct verdict *v)
 	return 1;
 }
 
-const struct rule_type rule_match = { .name = "MATCH", .api_name = "Match", .flags = RT_NO_PAYLOAD, .compile = compile, .match = match };
+const struct rule_type rule_match = { .name = "MATCH", .api_name = "Match", .flags = RT_NO_PAYLOAD, .compile = compile,
+    .match = match };

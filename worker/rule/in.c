@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* IN-TYPE, IN-USER, IN-NAME: how the connection came in (spec/config.md 11). Called by the engine; owns nothing beside arena memory. */
+/* IN-TYPE, IN-USER, IN-NAME: how the connection came in (spec/config.md 11). Called by the engine; owns nothing beside arena
+ * memory. */
 #include <string.h>
 
 #include "common/strutil.h"

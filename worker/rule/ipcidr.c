@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* IP-CIDR, IP-CIDR6, SRC-IP-CIDR, IP-SUFFIX, SRC-IP-SUFFIX (spec/config.md 11). The address types need the destination's address; "src" turns them
- * into their SRC- form. Called by the engine; owns nothing beside arena memory. */
+/* IP-CIDR, IP-CIDR6, SRC-IP-CIDR, IP-SUFFIX, SRC-IP-SUFFIX (spec/config.md 11). The address types need the destination's
+ * address; "src" turns them into their SRC- form. Called by the engine; owns nothing beside arena memory. */
 #include "worker/match/cidr.h"
 #include "worker/rule/types.h"
 
@@ -45,11 +45,13 @@ match_src_suffix(const struct rule *r, const struct meta *m, struct verdict *v)
 	return cidr_suffix_match(r->data, &m->src_ip);
 }
 
-const struct rule_type rule_ip_cidr = { .name = "IP-CIDR", .api_name = "IPCIDR", .needs = NEED_IP, .flags = RT_PARAMS, .compile = compile,
-	.match = match_dst, .src = &rule_src_ip_cidr };
-const struct rule_type rule_ip_cidr6 = { .name = "IP-CIDR6", .api_name = "IPCIDR", .needs = NEED_IP, .flags = RT_PARAMS, .compile = compile,
-	.match = match_dst, .src = &rule_src_ip_cidr };
-const struct rule_type rule_src_ip_cidr = { .name = "SRC-IP-CIDR", .api_name = "SrcIPCIDR", .compile = compile, .match = match_src };
-const struct rule_type rule_ip_suffix = { .name = "IP-SUFFIX", .api_name = "IPSuffix", .needs = NEED_IP, .flags = RT_PARAMS, .compile = compile,
-	.match = match_suffix, .src = &rule_src_ip_suffix };
-const struct rule_type rule_src_ip_suffix = { .name = "SRC-IP-SUFFIX", .api_name = "SrcIPSuffix", .compile = compile, .match = match_src_suffix };
+const struct rule_type rule_ip_cidr = { .name = "IP-CIDR", .api_name = "IPCIDR", .needs = NEED_IP, .flags = RT_PARAMS,
+    .compile = compile, .match = match_dst, .src = &rule_src_ip_cidr };
+const struct rule_type rule_ip_cidr6 = { .name = "IP-CIDR6", .api_name = "IPCIDR", .needs = NEED_IP, .flags = RT_PARAMS,
+    .compile = compile, .match = match_dst, .src = &rule_src_ip_cidr };
+const struct rule_type rule_src_ip_cidr = { .name = "SRC-IP-CIDR", .api_name = "SrcIPCIDR", .compile = compile,
+    .match = match_src };
+const struct rule_type rule_ip_suffix = { .name = "IP-SUFFIX", .api_name = "IPSuffix", .needs = NEED_IP, .flags = RT_PARAMS,
+    .compile = compile, .match = match_suffix, .src = &rule_src_ip_suffix };
+const struct rule_type rule_src_ip_suffix = { .name = "SRC-IP-SUFFIX", .api_name = "SrcIPSuffix", .compile = compile,
+    .match = match_src_suffix };

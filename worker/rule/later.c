@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* GEOSITE, GEOIP, SRC-GEOIP, IP-ASN, SRC-IP-ASN, RULE-SET (spec/config.md 11): checked and listed, but their data is not read yet, so they match nothing
- * and are warned about by name (parse.c); GEOIP,lan works. GEOIP and IP-ASN ask for the address all the same: later rules with no-resolve count on it.
- * Called by the engine; owns nothing beside arena memory. */
+/* GEOSITE, GEOIP, SRC-GEOIP, IP-ASN, SRC-IP-ASN, RULE-SET (spec/config.md 11): checked and listed, but their data is not
+ * read yet, so they match nothing and are warned about by name (parse.c); GEOIP,lan works. GEOIP and IP-ASN ask for the
+ * address all the same: later rules with no-resolve count on it. Called by the engine; owns nothing beside arena memory. */
 #include <string.h>
 
 #include "common/strutil.h"
@@ -83,14 +83,15 @@ match_src_country(const struct rule *r, const struct meta *m, struct verdict *v)
 	return r->later == NULL && ip_is_private(&m->src_ip);
 }
 
-const struct rule_type rule_geosite = { .name = "GEOSITE", .api_name = "GeoSite", .flags = RT_LATER, .compile = compile_list, .match = match_nothing };
+const struct rule_type rule_geosite = { .name = "GEOSITE", .api_name = "GeoSite", .flags = RT_LATER, .compile = compile_list,
+    .match = match_nothing };
 const struct rule_type rule_geoip = { .name = "GEOIP", .api_name = "GeoIP", .needs = NEED_IP, .flags = RT_PARAMS | RT_LATER,
-	.compile = compile_country, .match = match_country, .src = &rule_src_geoip };
-const struct rule_type rule_src_geoip = { .name = "SRC-GEOIP", .api_name = "SrcGeoIP", .flags = RT_LATER, .compile = compile_country,
-	.match = match_src_country };
+    .compile = compile_country, .match = match_country, .src = &rule_src_geoip };
+const struct rule_type rule_src_geoip = { .name = "SRC-GEOIP", .api_name = "SrcGeoIP", .flags = RT_LATER,
+    .compile = compile_country, .match = match_src_country };
 const struct rule_type rule_ip_asn = { .name = "IP-ASN", .api_name = "IPASN", .needs = NEED_IP, .flags = RT_PARAMS | RT_LATER,
-	.compile = compile_asn, .match = match_nothing, .src = &rule_src_ip_asn };
-const struct rule_type rule_src_ip_asn = { .name = "SRC-IP-ASN", .api_name = "SrcIPASN", .flags = RT_LATER, .compile = compile_asn,
-	.match = match_nothing };
-const struct rule_type rule_rule_set = { .name = "RULE-SET", .api_name = "RuleSet", .needs = NEED_IP, .flags = RT_PARAMS | RT_LATER,
-	.compile = compile_set, .match = match_nothing };
+    .compile = compile_asn, .match = match_nothing, .src = &rule_src_ip_asn };
+const struct rule_type rule_src_ip_asn = { .name = "SRC-IP-ASN", .api_name = "SrcIPASN", .flags = RT_LATER,
+    .compile = compile_asn, .match = match_nothing };
+const struct rule_type rule_rule_set = { .name = "RULE-SET", .api_name = "RuleSet", .needs = NEED_IP,
+    .flags = RT_PARAMS | RT_LATER, .compile = compile_set, .match = match_nothing };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* AND, OR, NOT with nesting, and SUB-RULE (spec/config.md 11): the parser of "((T1,p1),(T2,p2))", the text the API shows, and the tests. Called by
- * the engine; conditions are rules without a target, in the arena.
+/* AND, OR, NOT with nesting, and SUB-RULE (spec/config.md 11): the parser of "((T1,p1),(T2,p2))", the text the API shows,
+ * and the tests. Called by the engine; conditions are rules without a target, in the arena.
  *
  * A condition that does not work yet is unknown rather than false: NOT of one does not match either. */
 #include <string.h>
@@ -114,7 +114,8 @@ compile_groups(struct gen *g, struct rule *r, const char *s, struct cfg_err *err
 	return 0;
 }
 
-/* "((T,p),(T,p))", and also without the outer pair. The reference takes "(T,p)" for no condition at all, and thus for always; that is refused. */
+/* "((T,p),(T,p))", and also without the outer pair. The reference takes "(T,p)" for no condition at all, and thus for
+ * always; that is refused. */
 static int
 compile_list(struct gen *g, struct rule *r, const char *payload, struct cfg_err *err)
 {
@@ -208,7 +209,9 @@ compile_sub(struct gen *g, struct rule *r, const char *payload, struct cfg_err *
 		return rc;
 	c = r->data;
 	c->sub = r->target != NULL ? map_get(&g->sub_rules, r->target) : NULL;
-	return c->sub != NULL ? 0 : cfg_fail(err, NULL, "rules", "sub-rule [%.128s] not found", r->target != NULL ? r->target : "");
+	if (c->sub != NULL)
+		return 0;
+	return cfg_fail(err, NULL, "rules", "sub-rule [%.128s] not found", r->target != NULL ? r->target : "");
 }
 
 const struct rules *
@@ -251,7 +254,8 @@ match_not(const struct rule *r, const struct meta *m, struct verdict *v)
 	return r->later == NULL && c->rule->type->match(c->rule, m, v) == 0;
 }
 
-/* The first hit in the list counts, whatever its target: the engine then judges the target, and goes on behind the SUB-RULE if it does not fit. */
+/* The first hit in the list counts, whatever its target: the engine then judges the target, and goes on behind the SUB-RULE
+ * if it does not fit. */
 static int
 match_sub(const struct rule *r, const struct meta *m, struct verdict *v)
 {
@@ -269,8 +273,11 @@ match_sub(const struct rule *r, const struct meta *m, struct verdict *v)
 	return 0;
 }
 
-const struct rule_type rule_and = { .name = "AND", .api_name = "AND", .flags = RT_PAYLOAD_COMMAS, .compile = compile_and, .match = match_and };
-const struct rule_type rule_or = { .name = "OR", .api_name = "OR", .flags = RT_PAYLOAD_COMMAS, .compile = compile_or, .match = match_or };
-const struct rule_type rule_not = { .name = "NOT", .api_name = "NOT", .flags = RT_PAYLOAD_COMMAS, .compile = compile_not, .match = match_not };
-const struct rule_type rule_sub_rule = { .name = "SUB-RULE", .api_name = "SubRules", .flags = RT_PAYLOAD_COMMAS | RT_SUB, .compile = compile_sub,
-	.match = match_sub };
+const struct rule_type rule_and = { .name = "AND", .api_name = "AND", .flags = RT_PAYLOAD_COMMAS, .compile = compile_and,
+    .match = match_and };
+const struct rule_type rule_or = { .name = "OR", .api_name = "OR", .flags = RT_PAYLOAD_COMMAS, .compile = compile_or,
+    .match = match_or };
+const struct rule_type rule_not = { .name = "NOT", .api_name = "NOT", .flags = RT_PAYLOAD_COMMAS, .compile = compile_not,
+    .match = match_not };
+const struct rule_type rule_sub_rule = { .name = "SUB-RULE", .api_name = "SubRules", .flags = RT_PAYLOAD_COMMAS | RT_SUB,
+    .compile = compile_sub, .match = match_sub };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* rules: and sub-rules: of the configuration (spec/config.md 11). Called once by apply.c, when proxies, groups and rule-providers are known; everything
- * it makes lies in the generation's arena. */
+/* rules: and sub-rules: of the configuration (spec/config.md 11). Called once by apply.c, when proxies, groups and
+ * rule-providers are known; everything it makes lies in the generation's arena. */
 #include <stdio.h>
 #include <string.h>
 
@@ -21,7 +21,8 @@ find_type(const char *name)
 }
 
 int
-rule_compile(struct gen *g, struct rule *r, const char *type, const char *payload, const char *const *params, int n_params, struct cfg_err *err)
+rule_compile(struct gen *g, struct rule *r, const char *type, const char *payload, const char *const *params, int n_params,
+    struct cfg_err *err)
 {
 	const struct rule_type *t = find_type(type);
 
@@ -177,7 +178,8 @@ fail_circle(const char *const *path, int depth, const char *again, struct cfg_er
 	return cfg_fail(err, NULL, "sub-rules", "sub-rule error: circular references [%s]", text);
 }
 
-/* Follows every SUB-RULE of a list: refuses circles and depth, and sums up what rules need. path has room for RULE_DEPTH_MAX names. */
+/* Follows every SUB-RULE of a list: refuses circles and depth, and sums up what rules need. path has room for RULE_DEPTH_MAX
+ * names. */
 static int
 settle(struct rules *list, const char **path, int depth, struct gen *g, struct cfg_err *err)
 {

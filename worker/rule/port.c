@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* SRC-PORT, DST-PORT, IN-PORT, DSCP, UID: one number of the connection in a list of ranges (spec/config.md 11). Called by the engine; owns nothing
- * beside arena memory. */
+/* SRC-PORT, DST-PORT, IN-PORT, DSCP, UID: one number of the connection in a list of ranges (spec/config.md 11). Called by
+ * the engine; owns nothing beside arena memory. */
 #include "worker/match/range.h"
 #include "worker/rule/types.h"
 
@@ -87,5 +87,5 @@ const struct rule_type rule_src_port = { .name = "SRC-PORT", .api_name = "SrcPor
 const struct rule_type rule_dst_port = { .name = "DST-PORT", .api_name = "DstPort", .compile = compile_port, .match = match_dst };
 const struct rule_type rule_in_port = { .name = "IN-PORT", .api_name = "InPort", .compile = compile_port, .match = match_in };
 const struct rule_type rule_dscp = { .name = "DSCP", .api_name = "DSCP", .compile = compile_dscp, .match = match_dscp };
-const struct rule_type rule_uid = { .name = "UID", .api_name = "Uid", .needs = NEED_PROCESS, .flags = RT_PROCESS, .compile = compile_uid,
-	.match = match_uid };
+const struct rule_type rule_uid = { .name = "UID", .api_name = "Uid", .needs = NEED_PROCESS, .flags = RT_PROCESS,
+    .compile = compile_uid, .match = match_uid };

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* DOMAIN-REGEX (spec/config.md 11): a .NET pattern, unanchored, without regard to case. Called by the engine; the pattern lives in the arena. */
+/* DOMAIN-REGEX (spec/config.md 11): a .NET pattern, unanchored, without regard to case. Called by the engine; the pattern
+ * lives in the arena. */
 #include <string.h>
 
 #include "worker/match/regex.h"
@@ -25,5 +26,5 @@ match(const struct rule *r, const struct meta *m, struct verdict *v)
 	return host[0] != '\0' && regex_match(r->data, host, strlen(host));
 }
 
-const struct rule_type rule_domain_regex = { .name = "DOMAIN-REGEX", .api_name = "DomainRegex", .flags = RT_PAYLOAD_COMMAS, .compile = compile,
-	.match = match };
+const struct rule_type rule_domain_regex = { .name = "DOMAIN-REGEX", .api_name = "DomainRegex", .flags = RT_PAYLOAD_COMMAS,
+    .compile = compile, .match = match };

@@ -22,8 +22,10 @@ struct rule_type {
 	const char *name, *api_name;	/* "DOMAIN-SUFFIX", "DomainSuffix" */
 	unsigned needs;			/* cut by "no-resolve" */
 	unsigned flags;			/* RT_* */
-	int (*compile)(struct gen *, struct rule *, const char *payload, struct cfg_err *);	/* fills r->data in the arena, may rewrite r->payload */
-	int (*match)(const struct rule *, const struct meta *, struct verdict *);	/* 1 hit, 0 not; pure, no allocation, no I/O */
+	/* fills r->data in the arena, may rewrite r->payload */
+	int (*compile)(struct gen *, struct rule *, const char *payload, struct cfg_err *);
+	/* 1 hit, 0 not; pure, no allocation, no I/O */
+	int (*match)(const struct rule *, const struct meta *, struct verdict *);
 	const struct rule_type *src;	/* what the "src" parameter makes of it; NULL: stays itself */
 };
 enum { RT_PARAMS = 1,		/* takes no-resolve and src */
@@ -64,9 +66,10 @@ extern const struct rule_type *const rule_types[];	/* registry.c, ended by NULL 
 int rules_parse(struct gen *g, const struct cfg_node *root, struct cfg_err *err);
 /* One line "TYPE,payload,target,...", into a zeroed rule; err has the bare reason, without "rules[I] [LINE] error: ". */
 int rule_parse_line(struct gen *g, struct rule *r, const char *line, struct cfg_err *err);
-/* One "TYPE,payload" condition, of a line, of a logic rule or of a classical set (then without target); type is exact, upper case. r zeroed, but for
- * target and depth. payload is kept: it lives as long as the arena. */
-int rule_compile(struct gen *g, struct rule *r, const char *type, const char *payload, const char *const *params, int n_params, struct cfg_err *err);
+/* One "TYPE,payload" condition, of a line, of a logic rule or of a classical set (then without target); type is exact, upper
+ * case. r zeroed, but for target and depth. payload is kept: it lives as long as the arena. */
+int rule_compile(struct gen *g, struct rule *r, const char *type, const char *payload, const char *const *params, int n_params,
+    struct cfg_err *err);
 /* The type as the API names it: "DomainSuffix". */
 const char *rule_api_name(const struct rule *r);
 /* The host that domain rules look at: the sniffed name, else the one asked for (spec/config.md 14.1 9). */
@@ -81,8 +84,8 @@ struct match {			/* a walk in progress; zero it, set list; survives a wait */
 	bool resolved, process_known;	/* set by the caller before it resumes (even when the look-up failed) */
 	struct verdict verdict;
 };
-/* Walks from m->pos. HIT: verdict filled. NEED_*: look it up, put the result into meta, set the flag, call again. A hit whose target cannot carry the
- * connection (PASS, UDP) is passed over. Counts hits and misses. now_ns for the time stamps. */
+/* Walks from m->pos. HIT: verdict filled. NEED_*: look it up, put the result into meta, set the flag, call again. A hit
+ * whose target cannot carry the connection (PASS, UDP) is passed over. Counts hits and misses. now_ns for the time stamps. */
 enum match_result rules_walk(struct match *m, struct meta *meta, int64_t now_ns);
 
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Checks of sniffer: (spec/config.md 5). Called by sections.c; owns nothing. Sniffing does not work yet: said once when enabled. */
+/* Checks of sniffer: (spec/config.md 5). Called by sections.c; owns nothing. Sniffing does not work yet: said once when
+ * enabled. */
 #include "worker/sniff/config.h"
 
 #include <stdio.h>
@@ -17,7 +18,8 @@ static const struct check keys[] = {
 	{ "enable", CHECK_BOOL, true }, { "force-dns-mapping", CHECK_BOOL, false }, { "parse-pure-ip", CHECK_BOOL, false },
 	{ "override-destination", CHECK_BOOL, false }, { "sniff", CHECK_MAP, false }, { "sniffing", CHECK_STRS, false },
 	{ "port-whitelist", CHECK_STRS, false }, { "force-domain", CHECK_STRS, false }, { "skip-domain", CHECK_STRS, false },
-	{ "skip-src-address", CHECK_STRS, false }, { "skip-dst-address", CHECK_STRS, false }, { "mitm", CHECK_ANY, false }, { NULL, CHECK_ANY, false }
+	{ "skip-src-address", CHECK_STRS, false }, { "skip-dst-address", CHECK_STRS, false }, { "mitm", CHECK_ANY, false },
+	{ NULL, CHECK_ANY, false }
 };
 static const struct check protocol_keys[] = {
 	{ "ports", CHECK_STRS, false }, { "override-destination", CHECK_BOOL, false }, { NULL, CHECK_ANY, false }
@@ -97,7 +99,8 @@ check_domains(const struct cfg_node *root, const struct cfg_node *section, const
 
 		if (str_starts(s, "geosite:"))
 			continue;
-		if (str_starts(s, "rule-set:") ? check_sets(root, s + 9, "ipcidr", "domain", why, sizeof why) == 0 : pattern_valid(s))
+		if (str_starts(s, "rule-set:") ? check_sets(root, s + 9, "ipcidr", "domain", why,
+		    sizeof why) == 0 : pattern_valid(s))
 			continue;
 		return cfg_fail(err, c, key, "error in %s, error:%s", key, why);
 	}
@@ -114,7 +117,8 @@ check_addresses(const struct cfg_node *root, const struct cfg_node *section, con
 
 		if (str_starts(s, "geoip:"))
 			continue;
-		if (str_starts(s, "rule-set:") ? check_sets(root, s + 9, "domain", "ipcidr", why, sizeof why) == 0 : cidr_parse(&p, s, why) == 0)
+		if (str_starts(s, "rule-set:") ? check_sets(root, s + 9, "domain", "ipcidr", why,
+		    sizeof why) == 0 : cidr_parse(&p, s, why) == 0)
 			continue;
 		return cfg_fail(err, c, key, "error in %s, error:%s", key, why);
 	}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What all packet layers share: failing, closing, the reaper, and the small queue of packets that wait for a way to open. Called by the outbounds and
- * by UDP sessions; owns the queued copies. */
+/* What all packet layers share: failing, closing, the reaper, and the small queue of packets that wait for a way to open.
+ * Called by the outbounds and by UDP sessions; owns the queued copies. */
 #include "worker/stream/dgram.h"
 
 #include <stdarg.h>

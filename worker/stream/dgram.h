@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The packet side of an outbound: one association that can send to many targets. cb gets ST_OPEN, ST_FAIL, or a batch of packets, lent: copy to
- * keep. Up to DGRAM_EARLY packets or DGRAM_EARLY_BYTES are queued before ST_OPEN; later ones are dropped on -E_AGAIN. */
+/* The packet side of an outbound: one association that can send to many targets. cb gets ST_OPEN, ST_FAIL, or a batch of
+ * packets, lent: copy to keep. Up to DGRAM_EARLY packets or DGRAM_EARLY_BYTES are queued before ST_OPEN; later ones are dropped
+ * on -E_AGAIN. */
 #ifndef SLUICE_WORKER_STREAM_DGRAM_H
 #define SLUICE_WORKER_STREAM_DGRAM_H
 
@@ -52,7 +53,8 @@ void dgram_fail(struct dgram *d, int code, int sys_errno, const char *fmt, ...) 
 void dgram_close(struct dgram *d);	/* takes; no callback after return */
 const char *dgram_why(const struct dgram *d);
 
-/* ---- packets kept until a way is open: at most DGRAM_EARLY and DGRAM_EARLY_BYTES; for layers before ST_OPEN and for sessions while they route */
+/* ---- packets kept until a way is open: at most DGRAM_EARLY and DGRAM_EARLY_BYTES; for layers before ST_OPEN and for sessions
+ * while they route */
 struct dgram_queued;
 struct dgram_queue {		/* zero it first */
 	struct dgram_queued *head, *tail;

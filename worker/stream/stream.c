@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* What all byte-stream layers share: telling, failing, closing with a bounded wait for sealed bytes, and the reaper. Called by every layer and every
- * user of one; owns nothing but the linger records of streams that are closing. The contract is in stream.h. */
+/* What all byte-stream layers share: telling, failing, closing with a bounded wait for sealed bytes, and the reaper. Called by
+ * every layer and every user of one; owns nothing but the linger records of streams that are closing. The contract is in
+ * stream.h. */
 #include "worker/stream/stream.h"
 
 #include <stdio.h>
@@ -99,6 +100,7 @@ stream_tell(struct stream *s, int events)
 }
 
 /* Out of memory only costs the text. */
+__attribute__((format(printf, 2, 0)))
 static char *
 make_text(int sys_errno, const char *fmt, va_list ap)
 {

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* One byte-stream layer; layers stack. Pull model: the upper side reads when it can use bytes, so back-pressure needs no code.
  *
- * Contract. A stream is born DIALING (state 0) or open (ST_OPEN set in state). cb(s, ST_OPEN) tells that it opened, once, never from inside the
- * call that made it; cb(s, ST_FAIL) that it failed: err and text say why; the owner then calls stream_close(). Level-triggered: while
- * want(ST_READ) is set and readv would not answer -E_AGAIN, cb(s, ST_READ) runs every turn; likewise ST_WRITE. A layer that holds bytes above its
- * lower one (TLS, AEAD, mux) schedules itself by stream_ready(). End of file is readv == 0, a reset readv == -E_RESET: no separate event.
- * Callbacks never free what called them: stream_close() clears cb at once and destroys at the end of the turn. Closing before ST_OPEN cancels
- * the dial. An upper layer owns its lower one and is its cb. */
+ * Contract. A stream is born DIALING (state 0) or open (ST_OPEN set in state). cb(s, ST_OPEN) tells that it opened, once, never
+ * from inside the call that made it; cb(s, ST_FAIL) that it failed: err and text say why; the owner then calls stream_close().
+ * Level-triggered: while want(ST_READ) is set and readv would not answer -E_AGAIN, cb(s, ST_READ) runs every turn; likewise
+ * ST_WRITE. A layer that holds bytes above its lower one (TLS, AEAD, mux) schedules itself by stream_ready(). End of file is
+ * readv == 0, a reset readv == -E_RESET: no separate event. Callbacks never free what called them: stream_close() clears cb at
+ * once and destroys at the end of the turn. Closing before ST_OPEN cancels the dial. An upper layer owns its lower one and is
+ * its cb. */
 #ifndef SLUICE_WORKER_STREAM_STREAM_H
 #define SLUICE_WORKER_STREAM_STREAM_H
 
@@ -33,15 +34,19 @@ typedef void stream_cb(struct stream *s, int events, void *arg);
 struct stream_ops {
 	const char *name;
 	ssize_t (*readv)(struct stream *, const struct iovec *, int);	/* > 0 bytes, 0 end of file, -E_AGAIN, -E_* */
-	ssize_t (*writev)(struct stream *, const struct iovec *, int);	/* may be short; never queues above its own record; -E_AGAIN, -E_* */
+	/* may be short; never queues above its own record; -E_AGAIN, -E_* */
+	ssize_t (*writev)(struct stream *, const struct iovec *, int);
 	int (*flush)(struct stream *);		/* 0 when nothing sealed is unsent, else -E_AGAIN; NULL = always 0 */
 	int (*shut_wr)(struct stream *);	/* half close; -E_AGAIN to be called again, -E_UNSUP if the protocol has none */
 	void (*want)(struct stream *, int events);	/* interest, ST_READ | ST_WRITE; idempotent, cheap */
-	int (*raw_fd)(const struct stream *, int dir);	/* >= 0 if bytes of this direction (ST_READ or ST_WRITE) may bypass this layer now and
-							 * nothing is buffered here; asked every turn; NULL = never */
+	/* >= 0 if bytes of this direction (ST_READ or ST_WRITE) may bypass this layer now and nothing is buffered here; asked
+	 * every turn; NULL = never */
+	int (*raw_fd)(const struct stream *, int dir);
 	void (*bypassed)(struct stream *, int dir, size_t n);	/* told what was spliced past; may be NULL */
-	int (*freeze)(struct stream *, struct wire *, int *fds);	/* hand-over: writes state, gives up its fds (number returned) or -E_UNSUP; NULL = drain */
-	void (*destroy)(struct stream *);	/* from the reaper only: closes and frees this layer; the lower one was closed by stream_close() */
+	/* hand-over: writes state, gives up its fds (number returned) or -E_UNSUP; NULL = drain */
+	int (*freeze)(struct stream *, struct wire *, int *fds);
+	/* from the reaper only: closes and frees this layer; the lower one was closed by stream_close() */
+	void (*destroy)(struct stream *);
 };
 
 enum { STREAM_TEXT_MAX = 96 };
@@ -85,18 +90,19 @@ int stream_flush(struct stream *s);
 int stream_shut_wr(struct stream *s);
 int stream_raw_fd(const struct stream *s, int dir);
 void stream_set_cb(struct stream *s, stream_cb *cb, void *arg);
-/* Takes s. FLUSH: sealed bytes still go out (bounded: 5 s, one record), then an orderly close; RESET: an abortive close (SO_LINGER 0), so an
- * upstream reset reaches the client as one. No callback after return; destroyed at the end of the turn. NULL is fine. */
+/* Takes s. FLUSH: sealed bytes still go out (bounded: 5 s, one record), then an orderly close; RESET: an abortive close
+ * (SO_LINGER 0), so an upstream reset reaches the client as one. No callback after return; destroyed at the end of the turn.
+ * NULL is fine. */
 void stream_close(struct stream *s, enum stream_close_how how);
 const char *stream_why(const struct stream *s);		/* its text, or err_text(err) */
 
 /* ---- for layers */
 void stream_init(struct stream *s, const struct stream_ops *ops, struct loop *loop, struct stream *lower);
-/* Sets state, err and text (prefixed by the layer's name by outer layers; the text of sys_errno, if not 0, is appended) and tells cb ST_FAIL at the
- * end of the turn. The first failure stays. */
+/* Sets state, err and text (prefixed by the layer's name by outer layers; the text of sys_errno, if not 0, is appended) and
+ * tells cb ST_FAIL at the end of the turn. The first failure stays. */
 void stream_fail(struct stream *s, int code, int sys_errno, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
-/* Runs cb with the wanted events among ready at the end of this turn; ST_OPEN and ST_FAIL are always wanted. ST_OPEN is set in state just before cb:
- * a layer that opens inside the call that made it leaves that to this. */
+/* Runs cb with the wanted events among ready at the end of this turn; ST_OPEN and ST_FAIL are always wanted. ST_OPEN is set in
+ * state just before cb: a layer that opens inside the call that made it leaves that to this. */
 void stream_ready(struct stream *s, int events);
 /* Tells cb now; only from an event of the loop or of the lower layer. */
 void stream_tell(struct stream *s, int events);
@@ -115,8 +121,9 @@ struct stream *tcp_accepted(struct loop *loop, int fd);
 void tcp_listener_opts(int fd, const struct tcp_opts *opts);
 /* A stream in state DIALING without a socket: the dialer opens it by tcp_connect() or fails it. */
 struct stream *tcp_dialing(struct loop *loop);
-/* Candidates in order of preference. concurrent: all at once, first wins; else one after the other, the next after 300 ms or a failure
- * (RFC 8305 5). At most TCP_CANDIDATES_MAX are tried. Ends in ST_OPEN or ST_FAIL. deadline_ms absolute loop time, enforced by the caller. */
+/* Candidates in order of preference. concurrent: all at once, first wins; else one after the other, the next after 300 ms or a
+ * failure (RFC 8305 5). At most TCP_CANDIDATES_MAX are tried. Ends in ST_OPEN or ST_FAIL. deadline_ms absolute loop time,
+ * enforced by the caller. */
 enum { TCP_CANDIDATES_MAX = 8 };
 void tcp_connect(struct stream *s, const struct ip *ips, int n, uint16_t port, const struct tcp_opts *opts, bool concurrent);
 /* The address that answered; false before ST_OPEN or for other streams. */

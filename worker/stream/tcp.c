@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The lowest layer: a TCP socket. Made by the listeners (accepted), by the dialer (dialing, then tcp_connect()) and by a hand-over (thawed). Owns its
- * fd and, while it dials, one socket per candidate. While nothing is in the way it keeps one event watcher whose interest seldom changes: each
- * change of interest is a system call. */
+/* The lowest layer: a TCP socket. Made by the listeners (accepted), by the dialer (dialing, then tcp_connect()) and by a
+ * hand-over (thawed). Owns its fd and, while it dials, one socket per candidate. While nothing is in the way it keeps one event
+ * watcher whose interest seldom changes: each change of interest is a system call. */
 #include "worker/stream/stream.h"
 
 #include <errno.h>
@@ -69,7 +69,8 @@ on_io(struct ev_loop *ev, ev_io *w, int revents)
 		stream_tell(&t->s, (int)events);
 }
 
-/* libev passes an interest of nothing on only when an unwanted event comes, which after the end of file is at once: so that one is told now. */
+/* libev passes an interest of nothing on only when an unwanted event comes, which after the end of file is at once: so that one
+ * is told now. */
 static void
 interest(struct tcp *t)
 {
@@ -209,8 +210,8 @@ tcp_destroy(struct stream *s)
 
 	if (t->d != NULL)
 		dialing_end(t->d, NULL);
-	/* close() with unread bytes resets, and takes from the peer what we said last (a refusal, close_notify): they are thrown away first,
-	 * uncopied (tcp(7) MSG_TRUNC) */
+	/* close() with unread bytes resets, and takes from the peer what we said last (a refusal, close_notify): they are
+	 * thrown away first, uncopied (tcp(7) MSG_TRUNC) */
 	if (fd != -1 && s->how == CLOSE_FLUSH && s->err == 0 && (s->state & ST_EOF) == 0)
 		(void)recv(fd, NULL, DISCARD, MSG_DONTWAIT | MSG_TRUNC);
 	if (fd != -1) {
@@ -515,9 +516,9 @@ tcp_thaw(struct loop *loop, struct wire *state, const int *fds, int nfds)
 	struct ip peer;
 	uint16_t port;
 
-	if (nfds != 1 || wire_get_bool(state, &eof) != 0 || wire_get_bool(state, &shut) != 0 || wire_get(state, &peer, sizeof(peer)) != 0 ||
-	    wire_get_u16(state, &port) != 0 || (peer.family != 0 && peer.family != 4 && peer.family != 6) ||
-	    (t = tcp_new(loop, fds[0])) == NULL) {
+	if (nfds != 1 || wire_get_bool(state, &eof) != 0 || wire_get_bool(state, &shut) != 0 ||
+	    wire_get(state, &peer, sizeof(peer)) != 0 || wire_get_u16(state, &port) != 0 ||
+	    (peer.family != 0 && peer.family != 4 && peer.family != 6) || (t = tcp_new(loop, fds[0])) == NULL) {
 		for (int i = 0; i < nfds; i++)
 			close(fds[i]);
 		return NULL;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* TLS 1.2 and 1.3 (RFC 8446) over any stream, by OpenSSL. Used by outbounds and transports as client, by inbounds as server. Owns its SSL object and,
- * only while the lower layer does not take it, sealed bytes that are not out yet: one record, or a handshake flight. Bytes pass by a BIO that reads
- * and writes the lower stream. Contexts are shared: one that checks certificates, one that does not. */
+/* TLS 1.2 and 1.3 (RFC 8446) over any stream, by OpenSSL. Used by outbounds and transports as client, by inbounds as server.
+ * Owns its SSL object and, only while the lower layer does not take it, sealed bytes that are not out yet: one record, or a
+ * handshake flight. Bytes pass by a BIO that reads and writes the lower stream. Contexts are shared: one that checks
+ * certificates, one that does not. */
 #include "worker/stream/stream.h"
 
 #include <openssl/err.h>
@@ -413,7 +414,9 @@ tls_writev(struct stream *s, const struct iovec *v, int n)
 				return total > 0 ? total : r;
 			}
 			ERR_clear_error();
-			if (SSL_write_ex(t->ssl, (const char *)v[i].iov_base + at, room < RECORD_MAX ? room : RECORD_MAX, &done) != 1)
+			if (room > RECORD_MAX)
+				room = RECORD_MAX;
+			if (SSL_write_ex(t->ssl, (const char *)v[i].iov_base + at, room, &done) != 1)
 				return total > 0 ? total : record_error(t, 0);
 			at += done;
 			total += (ssize_t)done;
@@ -462,7 +465,8 @@ tls_want(struct stream *s, int events)
 	struct tls *t = tls_of(s);
 
 	s->wanted = (unsigned)events & (ST_READ | ST_WRITE);
-	if ((s->state & (ST_OPEN | ST_FAIL)) == ST_OPEN && (s->wanted & ST_READ) != 0 && (s->state & ST_EOF) == 0 && SSL_has_pending(t->ssl))
+	if ((s->state & (ST_OPEN | ST_FAIL)) == ST_OPEN && (s->wanted & ST_READ) != 0 &&
+	    (s->state & ST_EOF) == 0 && SSL_has_pending(t->ssl))
 		stream_ready(s, ST_READ);
 	update_lower(t);
 }
@@ -555,13 +559,14 @@ static int
 name_set(struct tls *t, const char *name, bool strict)
 {
 	X509_VERIFY_PARAM *p = SSL_get0_param(t->ssl);
+	char sni[HOST_MAX + 1];		/* OpenSSL's macro takes no const; it copies */
 	struct ip ip;
 
 	if (name == NULL || name[0] == '\0')
 		return strict ? -E_INVAL : 0;
 	if (ip_parse(&ip, name) == 0)
 		return !strict || X509_VERIFY_PARAM_set1_ip(p, ip.b, ip.family == 4 ? 4 : 16) == 1 ? 0 : -E_TLS;
-	if (SSL_set_tlsext_host_name(t->ssl, name) != 1)
+	if (str_copy(sni, sizeof(sni), name) >= sizeof(sni) || SSL_set_tlsext_host_name(t->ssl, sni) != 1)
 		return -E_TLS;
 	X509_VERIFY_PARAM_set_hostflags(p, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
 	return !strict || X509_VERIFY_PARAM_set1_host(p, name, 0) == 1 ? 0 : -E_TLS;

@@ -1,0 +1,1093 @@
+/* SPDX-License-Identifier: MIT */
+/* Unit tests of worker/dns/resolver.c, transport.c, cache.c and system.c against name servers of this process, on loopback. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "common/config_tree.h"
+#include "common/memfd.h"
+#include "common/strutil.h"
+#include "worker/codec/dns.h"
+#include "worker/dns/hosts.h"
+#include "worker/dns/internal.h"
+#include "worker/loader/yaml.h"
+#include "worker/worker.h"
+
+enum { SERVERS = 2, PATIENCE_MS = 3000 };
+
+/* ---- a name server */
+
+struct server;
+/* Answers a query, or does not. */
+typedef void server_fn(struct server *s, const uint8_t *q, size_t n, bool tcp);
+struct server {
+	int udp, listener, conn;
+	uint16_t port;
+	server_fn *fn;
+	struct sockaddr_storage from;
+	socklen_t from_len;
+	int seen_a, seen_aaaa, seen_other, seen_tcp;
+	const char *v4, *v6;		/* NULL: no such record */
+	uint32_t ttl;
+	unsigned rcode;			/* of empty answers */
+	int soa_minimum;		/* -1: no SOA */
+	uint8_t in[1024];		/* of conn */
+	size_t got;
+};
+
+static uint16_t
+qtype_of(const uint8_t *q, size_t n)
+{
+	return (uint16_t)(q[n - 4] << 8 | q[n - 3]);
+}
+
+static void
+send_to(struct server *s, const uint8_t *p, size_t n, bool tcp)
+{
+	if (tcp) {
+		uint8_t head[2] = { (uint8_t)(n >> 8), (uint8_t)n };
+
+		/* in pieces, as a network may */
+		assert_int_equal(send(s->conn, head, 1, 0), 1);
+		assert_int_equal(send(s->conn, head + 1, 1, 0), 1);
+		assert_int_equal(send(s->conn, p, n / 2, 0), n / 2);
+		assert_int_equal(send(s->conn, p + n / 2, n - n / 2, 0), n - n / 2);
+	} else {
+		assert_int_equal(sendto(s->udp, p, n, 0, (struct sockaddr *)&s->from, s->from_len), n);
+	}
+}
+
+/* The answer that the server's fields say; its length. */
+static size_t
+make(const struct server *s, uint8_t out[static 1024], const uint8_t *q, size_t n)
+{
+	uint16_t type = qtype_of(q, n);
+	const char *text = type == DNS_T_A ? s->v4 : type == DNS_T_AAAA ? s->v6 : NULL;
+	struct ip ip;
+	size_t at = n, len;
+
+	memcpy(out, q, n);
+	out[2] |= 0x80;
+	out[3] = 0x80;
+	if (type == DNS_T_TXT) {
+		static const uint8_t rr[] = { 0xc0, 12, 0, 16, 0, 1, 0, 0, 0, 9, 0, 3, 2, 'h', 'i' };
+
+		out[7] = 1;
+		memcpy(out + at, rr, sizeof(rr));
+		return at + sizeof(rr);
+	}
+	if (text == NULL) {
+		out[3] = (uint8_t)(0x80 | s->rcode);
+		if (s->soa_minimum >= 0) {
+			const uint8_t rr[] = { 0xc0, 12, 0, 6, 0, 1, 0, 0, 0x10, 0, 0, 22, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1,
+				0, 0, (uint8_t)(s->soa_minimum >> 8), (uint8_t)s->soa_minimum };
+
+			out[9] = 1;
+			memcpy(out + at, rr, sizeof(rr));
+			at += sizeof(rr);
+		}
+		return at;
+	}
+	assert_int_equal(ip_parse(&ip, text), 0);
+	len = ip.family == 4 ? 4 : 16;
+	out[7] = 1;
+	const uint8_t rr[] = { 0xc0, 12, 0, (uint8_t)type, 0, 1, (uint8_t)(s->ttl >> 24), (uint8_t)(s->ttl >> 16), (uint8_t)(s->ttl >> 8),
+		(uint8_t)s->ttl, 0, (uint8_t)len };
+
+	memcpy(out + at, rr, sizeof(rr));
+	memcpy(out + at + sizeof(rr), ip.b, len);
+	return at + sizeof(rr) + len;
+}
+
+static void
+serve_plain(struct server *s, const uint8_t *q, size_t n, bool tcp)
+{
+	uint8_t out[1024];
+
+	send_to(s, out, make(s, out, q, n), tcp);
+}
+
+static void
+serve_silent(struct server *s, const uint8_t *q, size_t n, bool tcp)
+{
+	(void)s;
+	(void)q;
+	(void)n;
+	(void)tcp;
+}
+
+static void
+serve_no_aaaa(struct server *s, const uint8_t *q, size_t n, bool tcp)
+{
+	if (qtype_of(q, n) != DNS_T_AAAA)
+		serve_plain(s, q, n, tcp);
+}
+
+/* Over UDP only the hint that there is more. */
+static void
+serve_cut(struct server *s, const uint8_t *q, size_t n, bool tcp)
+{
+	uint8_t out[1024];
+
+	if (tcp) {
+		serve_plain(s, q, n, tcp);
+		return;
+	}
+	memcpy(out, q, n);
+	out[2] |= 0x82;
+	send_to(s, out, n, false);
+}
+
+static void
+serve_big(struct server *s, const uint8_t *q, size_t n, bool tcp)
+{
+	uint8_t out[5000] = { 0 };
+
+	if (tcp) {
+		serve_plain(s, q, n, tcp);
+		return;
+	}
+	(void)make(s, out, q, n);
+	send_to(s, out, sizeof(out), false);
+}
+
+/* What an attacker who cannot see the question may try, then the truth. */
+static void
+serve_forged(struct server *s, const uint8_t *q, size_t n, bool tcp)
+{
+	const char *truth = s->v4;
+	uint8_t out[1024];
+	size_t len;
+	int other;
+
+	s->v4 = "6.6.6.6";
+	len = make(s, out, q, n);
+	out[0] ^= 1;			/* identifier */
+	send_to(s, out, len, tcp);
+	out[0] ^= 1;
+	out[13] ^= 1;			/* question */
+	send_to(s, out, len, tcp);
+	out[13] ^= 1;
+	out[n - 3] ^= 28 ^ 1;		/* its type */
+	send_to(s, out, len, tcp);
+	out[n - 3] ^= 28 ^ 1;
+	out[2] &= 0x7f;			/* a query */
+	send_to(s, out, len, tcp);
+	out[2] |= 0x80;
+	send_to(s, out, 7, tcp);
+	other = socket(AF_INET, SOCK_DGRAM, 0);	/* source */
+	(void)sendto(other, out, len, 0, (struct sockaddr *)&s->from, s->from_len);
+	close(other);
+	s->v4 = truth;
+	serve_plain(s, q, n, tcp);
+}
+
+static void
+server_open(struct server *s)
+{
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t n = sizeof(a);
+
+	*s = (struct server){ .conn = -1, .fn = serve_plain, .v4 = "192.0.2.1", .v6 = "2001:db8::1", .ttl = 60, .soa_minimum = -1 };
+	for (int i = 0; i < 20; i++) {		/* the same number for UDP and TCP */
+		s->udp = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+		s->listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+		a.sin_port = 0;
+		assert_int_equal(bind(s->listener, (struct sockaddr *)&a, sizeof(a)), 0);
+		assert_int_equal(getsockname(s->listener, (struct sockaddr *)&a, &n), 0);
+		if (bind(s->udp, (struct sockaddr *)&a, sizeof(a)) == 0)
+			break;
+		close(s->udp);
+		close(s->listener);
+		assert_true(i < 19);
+	}
+	assert_int_equal(listen(s->listener, 8), 0);
+	s->port = ntohs(a.sin_port);
+}
+
+static void
+server_close(struct server *s)
+{
+	close(s->udp);
+	close(s->listener);
+	if (s->conn != -1)
+		close(s->conn);
+}
+
+static void
+server_take(struct server *s, const uint8_t *q, size_t n, bool tcp)
+{
+	uint16_t type = qtype_of(q, n);
+
+	*(type == DNS_T_A ? &s->seen_a : type == DNS_T_AAAA ? &s->seen_aaaa : &s->seen_other) += 1;
+	s->seen_tcp += tcp;
+	s->fn(s, q, n, tcp);
+}
+
+static void
+server_poll(struct server *s)
+{
+	uint8_t q[1024];
+	ssize_t n;
+	int fd;
+
+	s->from_len = sizeof(s->from);
+	while ((n = recvfrom(s->udp, q, sizeof(q), 0, (struct sockaddr *)&s->from, &s->from_len)) > 0)
+		server_take(s, q, (size_t)n, false);
+	while ((fd = accept4(s->listener, NULL, NULL, SOCK_NONBLOCK)) != -1) {
+		if (s->conn != -1)
+			close(s->conn);
+		s->conn = fd;
+		s->got = 0;
+	}
+	if (s->conn == -1)
+		return;
+	n = recv(s->conn, s->in + s->got, sizeof(s->in) - s->got, 0);
+	if (n > 0)
+		s->got += (size_t)n;
+	if (s->got >= 2 && s->got == 2 + (size_t)(s->in[0] << 8 | s->in[1])) {
+		n = (ssize_t)s->got - 2;
+		s->got = 0;
+		server_take(s, s->in + 2, (size_t)n, true);
+	}
+}
+
+/* ---- the resolver under test */
+
+struct fix {
+	struct worker w;
+	struct gen g;
+	struct server s[SERVERS];
+	struct tree tree;
+	void *image;
+};
+static struct fix fix;
+static const char *resolv_text, *hosts_text;
+
+int
+priv_open(struct worker *w, enum open_kind kind, const char *path, struct cfg_err *err)
+{
+	const char *text = kind == OPEN_RESOLV ? resolv_text : kind == OPEN_HOSTS ? hosts_text : NULL;
+
+	(void)w;
+	(void)path;
+	if (text == NULL)
+		return cfg_fail(err, NULL, "", "no such file");
+	return memfd_from("text", text, strlen(text));
+}
+
+static int
+setup(void **state)
+{
+	struct fix *f = &fix;
+
+	memset(f, 0, sizeof(*f));
+	resolv_text = hosts_text = NULL;
+	for (int i = 0; i < SERVERS; i++)
+		server_open(&f->s[i]);
+	loop_init(&f->w.loop);
+	loop_fake_clock(&f->w.loop, 1000000);
+	arena_init(&f->g.arena);
+	f->g.w = &f->w;
+	f->w.gen = &f->g;
+	f->g.general.ipv6 = true;
+	*state = f;
+	return 0;
+}
+
+static int
+teardown(void **state)
+{
+	struct fix *f = *state;
+
+	resolver_stop(&f->g);
+	if (f->g.resolver != NULL) {
+		assert_int_equal(f->g.resolver->n_sockets, 0);
+		assert_int_equal(f->g.resolver->n_lookups, 0);
+		assert_int_equal(f->g.resolver->n_cache, 0);
+	}
+	loop_fini(&f->w.loop);
+	arena_free(&f->g.arena);
+	free(f->image);
+	for (int i = 0; i < SERVERS; i++)
+		server_close(&f->s[i]);
+	return 0;
+}
+
+/* Every %d is the next server's port. */
+static void
+start(struct fix *f, const char *yaml)
+{
+	struct cfg_err err = { .text = "" };
+	char text[1024];
+	size_t n;
+
+	snprintf(text, sizeof(text), "%s", yaml);
+	for (int i = 0; i < SERVERS; i++) {
+		char *at = strchr(text, '$'), tail[1024];
+
+		if (at == NULL)
+			break;
+		snprintf(tail, sizeof(tail), "127.0.0.1:%d%s", f->s[i].port, at + 1);
+		snprintf(at, sizeof(text) - (size_t)(at - text), "%s", tail);
+	}
+	if (yaml_load(text, strlen(text), &f->image, &n, &err) != 0)
+		fail_msg("%s: %s", text, err.text);
+	assert_int_equal(tree_from_memory(&f->tree, f->image, n, &err), 0);
+	if (hosts_parse(&f->g, f->tree.root, &err) != 0 || dns_parse(&f->g, f->tree.root, &err) != 0 || resolver_start(&f->g, &err) != 0)
+		fail_msg("%s: %s", text, err.text);
+	f->g.resolver->times_ms[0] = 60;
+	f->g.resolver->times_ms[1] = 120;
+	f->g.resolver->times_ms[2] = 180;
+	f->g.resolver->negative_ms = 80;
+}
+
+struct result {
+	int calls, err, n;
+	struct ip ips[RESOLVE_IPS_MAX];
+	struct resolve_req *cancel;	/* by the callback */
+	struct fix *again;		/* asked by the callback */
+	struct resolve_req req;
+};
+
+static void
+on_result(void *arg, int err, const struct ip *ips, int n)
+{
+	struct result *r = arg;
+	struct fix *f = r->again;
+
+	r->calls++;
+	r->err = err;
+	r->n = n;
+	memcpy(r->ips, ips, (size_t)n * sizeof(*ips));
+	if (r->cancel != NULL)
+		resolver_cancel(r->cancel);
+	r->again = NULL;
+	if (f != NULL)
+		resolver_ask(&f->g, &r->req, "again.test", RESOLVE_BOTH, USE_RULES, on_result, r);
+}
+
+static void
+turn(struct fix *f)
+{
+	struct pollfd none;
+
+	loop_turn(&f->w.loop);
+	for (int i = 0; i < SERVERS; i++)
+		server_poll(&f->s[i]);
+	(void)poll(&none, 0, 1);
+}
+
+static void
+ask(struct fix *f, struct result *r, const char *host, int want)
+{
+	*r = (struct result){ .calls = 0 };
+	resolver_ask(&f->g, &r->req, host, want, USE_RULES, on_result, r);
+	assert_int_equal(r->calls, 0);
+}
+
+static void
+wait_for(struct fix *f, const struct result *r, int calls)
+{
+	for (int i = 0; i < PATIENCE_MS && r->calls < calls; i++)
+		turn(f);
+	assert_int_equal(r->calls, calls);
+}
+
+/* Until the last question ended. */
+static void
+quiet(struct fix *f)
+{
+	for (int i = 0; i < PATIENCE_MS && f->g.resolver->n_sockets > 0; i++)
+		turn(f);
+	assert_int_equal(f->g.resolver->n_sockets, 0);
+	assert_int_equal(f->g.resolver->n_lookups, 0);
+}
+
+static const char *
+show(const struct result *r)
+{
+	static char out[256];
+
+	snprintf(out, sizeof(out), "%d", r->err);
+	for (int i = 0; i < r->n; i++) {
+		char text[ADDR_TEXT_MAX];
+
+		snprintf(out + strlen(out), sizeof(out) - strlen(out), " %s", ip_text(&r->ips[i], text));
+	}
+	return out;
+}
+
+static const char one[] = "dns: {enable: true, nameserver: ['$'], use-system-hosts: false}\n";
+static const char two[] = "dns: {enable: true, nameserver: ['$', '$'], use-system-hosts: false}\n";
+
+/* ---- */
+
+static void
+test_ask_families(void **state)
+{
+	struct fix *f = *state;
+	struct result r;
+
+	start(f, one);
+	ask(f, &r, "Both.test.", RESOLVE_BOTH);
+	wait_for(f, &r, 1);
+	assert_string_equal(show(&r), "0 192.0.2.1 2001:db8::1");
+	ask(f, &r, "four.test", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	assert_string_equal(show(&r), "0 192.0.2.1");
+	assert_int_equal(f->s[0].seen_aaaa, 1);
+	ask(f, &r, "six.test", RESOLVE_V6);
+	wait_for(f, &r, 1);
+	assert_string_equal(show(&r), "0 2001:db8::1");
+	assert_int_equal(f->s[0].seen_a, 2);
+	quiet(f);
+}
+
+static void
+test_ask_ipv6_off(void **state)
+{
+	struct fix *f = *state;
+	struct result r;
+
+	start(f, "dns: {enable: true, nameserver: ['$'], use-system-hosts: false}\nhosts: {h.test: [192.0.2.5, '2001:db8::5']}\n");
+	f->g.general.ipv6 = false;
+	ask(f, &r, "both.test", RESOLVE_BOTH);
+	wait_for(f, &r, 1);
+	assert_string_equal(show(&r), "0 192.0.2.1");
+	ask(f, &r, "both.test", RESOLVE_V6);
+	wait_for(f, &r, 1);
+	assert_int_equal(r.err, E_DNS);
+	ask(f, &r, "h.test", RESOLVE_BOTH);
+	wait_for(f, &r, 1);
+	assert_string_equal(show(&r), "0 192.0.2.5");
+	assert_int_equal(f->s[0].seen_aaaa, 0);
+}
+
+static void
+test_ask_known_at_once(void **state)
+{
+	struct fix *f = *state;
+	struct result r;
+
+	start(f, "dns: {enable: true, nameserver: ['$'], use-system-hosts: false}\n"
+	    "hosts: {h.test: ['2001:db8::5', 192.0.2.5], to.test: real.test, v4.test: 192.0.2.6}\n");
+	ask(f, &r, "192.0.2.7", RESOLVE_BOTH);
+	wait_for(f, &r, 1);
+	assert_string_equal(show(&r), "0 192.0.2.7");
+	ask(f, &r, "2001:db8::7", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	assert_int_equal(r.err, E_DNS);
+	ask(f, &r, "h.test", RESOLVE_BOTH);
+	wait_for(f, &r, 1);
+	assert_string_equal(show(&r), "0 192.0.2.5 2001:db8::5");
+	ask(f, &r, "v4.test", RESOLVE_V6);
+	wait_for(f, &r, 1);
+	assert_int_equal(r.err, E_DNS);
+	ask(f, &r, "a..b", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	assert_int_equal(r.err, E_DNS);
+	ask(f, &r, "", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	assert_int_equal(r.err, E_DNS);
+	assert_int_equal(f->s[0].seen_a + f->s[0].seen_aaaa, 0);
+	ask(f, &r, "to.test", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	assert_string_equal(show(&r), "0 192.0.2.1");
+	assert_int_equal(f->s[0].seen_a, 1);
+}
+
+static void
+test_cache_ttl(void **state)
+{
+	struct fix *f = *state;
+	struct result r;
+
+	start(f, one);
+	ask(f, &r, "c.test", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	f->w.loop.now_ms += 59999;
+	ask(f, &r, "C.test", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	assert_string_equal(show(&r), "0 192.0.2.1");
+	assert_int_equal(f->s[0].seen_a, 1);
+	f->w.loop.now_ms += 1;
+	f->s[0].v4 = "192.0.2.2";
+	ask(f, &r, "c.test", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	assert_string_equal(show(&r), "0 192.0.2.2");
+	assert_int_equal(f->s[0].seen_a, 2);
+	resolver_flush(&f->g);
+	assert_int_equal(f->g.resolver->n_cache, 0);
+	ask(f, &r, "c.test", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	assert_int_equal(f->s[0].seen_a, 3);
+}
+
+static void
+test_cache_ttl_bounds(void **state)
+{
+	struct fix *f = *state;
+	struct result r;
+
+	start(f, one);
+	f->s[0].ttl = 0;
+	ask(f, &r, "zero.test", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	f->w.loop.now_ms += 999;
+	ask(f, &r, "zero.test", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	assert_int_equal(f->s[0].seen_a, 1);
+	f->s[0].ttl = 0x7fffffff;
+	ask(f, &r, "long.test", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	f->w.loop.now_ms += 86400000;
+	ask(f, &r, "long.test", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	assert_int_equal(f->s[0].seen_a, 3);
+}
+
+static void
+test_cache_cap(void **state)
+{
+	struct fix *f = *state;
+	struct resolver *r;
+	struct cache_hit hit;
+	struct ip ip = { .family = 4, .b = { 1, 2, 3, 4 } };
+	char name[16];
+
+	start(f, one);
+	r = f->g.resolver;
+	r->conf.cache_max = 10;
+	for (int i = 0; i < 10; i++) {
+		snprintf(name, sizeof(name), "n%d", i);
+		cache_store(r, USE_RULES, 4, name, &ip, 1, 60);
+	}
+	assert_true(cache_find(r, USE_RULES, 4, "n0", &hit));	/* now the youngest */
+	assert_false(cache_find(r, USE_RULES, 6, "n0", &hit));
+	assert_false(cache_find(r, USE_DIRECT, 4, "n0", &hit));
+	cache_store(r, USE_RULES, 4, "n10", &ip, 1, 60);
+	assert_int_equal(r->n_cache, 10);
+	assert_true(cache_find(r, USE_RULES, 4, "n0", &hit));
+	assert_false(cache_find(r, USE_RULES, 4, "n1", &hit));
+	cache_store(r, USE_RULES, 4, "n0", &ip, 0, 60);
+	assert_int_equal(r->n_cache, 10);
+	assert_true(cache_find(r, USE_RULES, 4, "n0", &hit));
+	assert_int_equal(hit.n, 0);
+}
+
+static void
+test_negative(void **state)
+{
+	struct fix *f = *state;
+	struct result r;
+
+	start(f, one);
+	f->s[0].v4 = NULL;
+	f->s[0].rcode = DNS_R_NXDOMAIN;
+	f->s[0].soa_minimum = 600;
+	ask(f, &r, "nx.test", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	assert_int_equal(r.err, E_DNS);
+	assert_int_equal(r.n, 0);
+	f->w.loop.now_ms += 29999;	/* 30 s although SOA says more */
+	ask(f, &r, "nx.test", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	assert_int_equal(r.err, E_DNS);
+	assert_int_equal(f->s[0].seen_a, 1);
+	f->w.loop.now_ms += 1;
+	f->s[0].soa_minimum = -1;
+	f->s[0].rcode = DNS_R_OK;
+	ask(f, &r, "nx.test", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	assert_int_equal(f->s[0].seen_a, 2);
+	ask(f, &r, "nx.test", RESOLVE_V4);	/* no SOA: not kept */
+	wait_for(f, &r, 1);
+	assert_int_equal(f->s[0].seen_a, 3);
+	assert_int_equal(r.err, E_DNS);
+}
+
+static void
+test_merge(void **state)
+{
+	struct fix *f = *state;
+	struct result r[4];
+
+	start(f, one);
+	ask(f, &r[0], "m.test", RESOLVE_BOTH);
+	ask(f, &r[1], "M.TEST", RESOLVE_BOTH);
+	ask(f, &r[2], "m.test", RESOLVE_V4);
+	assert_int_equal(f->g.resolver->n_lookups, 1);
+	ask(f, &r[3], "other.test", RESOLVE_V4);
+	for (int i = 0; i < 4; i++)
+		wait_for(f, &r[i], 1);
+	assert_int_equal(f->s[0].seen_a, 2);
+	assert_int_equal(f->s[0].seen_aaaa, 1);
+	assert_string_equal(show(&r[1]), "0 192.0.2.1 2001:db8::1");
+	assert_string_equal(show(&r[2]), "0 192.0.2.1");
+	quiet(f);
+}
+
+static void
+test_cancel(void **state)
+{
+	struct fix *f = *state;
+	struct result r[3];
+
+	start(f, one);
+	ask(f, &r[0], "c.test", RESOLVE_BOTH);
+	ask(f, &r[1], "c.test", RESOLVE_BOTH);
+	resolver_cancel(&r[0].req);
+	resolver_cancel(&r[0].req);
+	assert_int_equal(f->g.resolver->n_lookups, 1);
+	wait_for(f, &r[1], 1);
+	assert_int_equal(r[0].calls, 0);
+	f->s[0].fn = serve_silent;
+	ask(f, &r[0], "gone.test", RESOLVE_BOTH);
+	turn(f);
+	resolver_cancel(&r[0].req);
+	assert_int_equal(f->g.resolver->n_lookups, 0);
+	assert_int_equal(f->g.resolver->n_sockets, 0);
+	ask(f, &r[2], "c.test", RESOLVE_BOTH);	/* from the cache, at the end of the turn */
+	resolver_cancel(&r[2].req);
+	for (int i = 0; i < 20; i++)
+		turn(f);
+	assert_int_equal(r[0].calls + r[2].calls, 0);
+	memset(&r[2], 0, sizeof(r[2]));
+	resolver_cancel(&r[2].req);	/* never asked */
+}
+
+static void
+test_callback_may_cancel_and_ask(void **state)
+{
+	struct fix *f = *state;
+	struct result r[3];
+
+	start(f, one);
+	ask(f, &r[0], "x.test", RESOLVE_BOTH);
+	ask(f, &r[1], "x.test", RESOLVE_BOTH);
+	ask(f, &r[2], "slow.test", RESOLVE_BOTH);
+	r[0].cancel = &r[1].req;
+	r[0].again = f;
+	wait_for(f, &r[0], 2);
+	assert_int_equal(r[1].calls, 0);
+	wait_for(f, &r[2], 1);
+	quiet(f);
+}
+
+static void
+test_truncated(void **state)
+{
+	struct fix *f = *state;
+	struct result r;
+
+	start(f, one);
+	f->s[0].fn = serve_cut;
+	ask(f, &r, "big.test", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	assert_string_equal(show(&r), "0 192.0.2.1");
+	assert_int_equal(f->s[0].seen_tcp, 1);
+	f->s[0].fn = serve_big;
+	ask(f, &r, "bigger.test", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	assert_string_equal(show(&r), "0 192.0.2.1");
+	assert_int_equal(f->s[0].seen_tcp, 2);
+	quiet(f);
+}
+
+static void
+test_tcp_only(void **state)
+{
+	struct fix *f = *state;
+	struct result r;
+
+	start(f, "dns: {enable: true, nameserver: ['tcp://$'], use-system-hosts: false}\n");
+	ask(f, &r, "t.test", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	assert_string_equal(show(&r), "0 192.0.2.1");
+	assert_int_equal(f->s[0].seen_tcp, 1);
+	assert_int_equal(f->s[0].seen_a, 1);
+}
+
+/* Closed without an answer: an error, at once. */
+static void
+serve_hang_up(struct server *s, const uint8_t *q, size_t n, bool tcp)
+{
+	(void)q;
+	(void)n;
+	(void)tcp;
+	(void)send(s->conn, "\0\40abc", 5, 0);
+	close(s->conn);
+	s->conn = -1;
+}
+
+static void
+test_tcp_hang_up(void **state)
+{
+	struct fix *f = *state;
+	struct result r;
+
+	start(f, "dns: {enable: true, nameserver: ['tcp://$'], use-system-hosts: false}\n");
+	f->s[0].fn = serve_hang_up;
+	ask(f, &r, "t.test", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	assert_int_equal(r.err, E_DNS);
+	close(f->s[0].listener);	/* refused */
+	f->s[0].listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	ask(f, &r, "u.test", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	assert_int_equal(r.err, E_DNS);
+	quiet(f);
+}
+
+static void
+test_forged(void **state)
+{
+	struct fix *f = *state;
+	struct result r;
+
+	start(f, one);
+	f->s[0].fn = serve_forged;
+	ask(f, &r, "f.test", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	assert_string_equal(show(&r), "0 192.0.2.1");
+}
+
+static void
+test_timeout(void **state)
+{
+	struct fix *f = *state;
+	struct result r;
+
+	start(f, one);
+	f->s[0].fn = serve_silent;
+	ask(f, &r, "t.test", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	assert_int_equal(r.err, E_TIMEOUT);
+	assert_int_equal(f->s[0].seen_a, 3);
+	quiet(f);
+	f->s[0].fn = serve_plain;	/* a failure is not kept */
+	ask(f, &r, "t.test", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	assert_int_equal(r.err, 0);
+}
+
+static void
+test_nobody_there(void **state)
+{
+	struct fix *f = *state;
+	struct result r;
+
+	start(f, one);
+	close(f->s[0].udp);		/* the port answers by ICMP */
+	f->s[0].udp = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+	ask(f, &r, "t.test", RESOLVE_BOTH);
+	for (int i = 0; i < 30 && r.calls == 0; i++)
+		turn(f);
+	assert_int_equal(r.calls, 1);
+	assert_int_equal(r.err, E_DNS);
+}
+
+static void
+test_two_servers(void **state)
+{
+	struct fix *f = *state;
+	struct result r;
+
+	start(f, two);
+	f->s[0].fn = serve_silent;
+	ask(f, &r, "a.test", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	assert_string_equal(show(&r), "0 192.0.2.1");
+	assert_int_equal(f->s[0].seen_a, 1);
+	f->s[0].fn = serve_plain;
+	f->s[0].v4 = NULL;		/* empty first, addresses from the other */
+	ask(f, &r, "b.test", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	assert_string_equal(show(&r), "0 192.0.2.1");
+	f->s[0].rcode = DNS_R_REFUSED;
+	ask(f, &r, "c.test", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	assert_string_equal(show(&r), "0 192.0.2.1");
+	f->s[1].v4 = NULL;
+	f->s[1].rcode = DNS_R_SERVFAIL;
+	ask(f, &r, "d.test", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	assert_int_equal(r.err, E_DNS);
+	f->s[1].fn = serve_silent;	/* an empty answer, and silence: not the whole time is waited */
+	f->s[0].rcode = DNS_R_NXDOMAIN;
+	f->s[0].soa_minimum = 30;
+	f->g.resolver->times_ms[2] = 60000;
+	ask(f, &r, "e.test", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	assert_int_equal(r.err, E_DNS);
+	quiet(f);
+	ask(f, &r, "e.test", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	assert_int_equal(f->s[0].seen_a, 5);
+}
+
+static void
+test_patience(void **state)
+{
+	struct fix *f = *state;
+	struct result r;
+
+	start(f, "dns: {enable: true, nameserver: ['$'], use-system-hosts: false, ipv6-timeout: 20}\n");
+	f->s[0].fn = serve_no_aaaa;
+	f->g.resolver->times_ms[0] = 60000;	/* nothing but ipv6-timeout can end this */
+	ask(f, &r, "p.test", RESOLVE_BOTH);
+	wait_for(f, &r, 1);
+	assert_string_equal(show(&r), "0 192.0.2.1");
+	assert_int_equal(f->g.resolver->n_lookups, 1);
+	ask(f, &r, "p.test", RESOLVE_BOTH);	/* joins what is known already */
+	wait_for(f, &r, 1);
+	assert_string_equal(show(&r), "0 192.0.2.1");
+	assert_int_equal(f->s[0].seen_aaaa, 1);
+	ask(f, &r, "p.test", RESOLVE_V6);
+	resolver_cancel(&r.req);
+	assert_int_equal(f->g.resolver->n_lookups, 0);
+	/* IPv4 from the cache, IPv6 asked anew */
+	ask(f, &r, "p.test", RESOLVE_BOTH);
+	wait_for(f, &r, 1);
+	assert_string_equal(show(&r), "0 192.0.2.1");
+	assert_int_equal(f->s[0].seen_a, 1);
+	assert_int_equal(f->s[0].seen_aaaa, 2);
+}
+
+/* Without IPv4 addresses IPv6 gets all its time. */
+static void
+test_patience_only_with_ipv4(void **state)
+{
+	struct fix *f = *state;
+	struct result r;
+
+	start(f, "dns: {enable: true, nameserver: ['$'], use-system-hosts: false, ipv6-timeout: 1}\n");
+	f->s[0].fn = serve_no_aaaa;
+	f->s[0].v4 = NULL;
+	ask(f, &r, "p.test", RESOLVE_BOTH);
+	for (int i = 0; i < 30; i++)
+		turn(f);
+	assert_int_equal(r.calls, 0);
+	f->s[0].fn = serve_plain;		/* what is sent again is answered */
+	wait_for(f, &r, 1);
+	assert_string_equal(show(&r), "0 2001:db8::1");
+}
+
+static void
+test_sets(void **state)
+{
+	struct fix *f = *state;
+	struct result r = { .calls = 0 };
+
+	start(f, "dns: {enable: true, nameserver: ['$'], proxy-server-nameserver: ['$', 'tls://h'], use-system-hosts: false}\n");
+	f->s[1].v4 = "192.0.2.99";
+	resolver_ask(&f->g, &r.req, "s.test", RESOLVE_V4, USE_SERVER, on_result, &r);
+	wait_for(f, &r, 1);
+	assert_string_equal(show(&r), "0 192.0.2.99");
+	assert_int_equal(f->s[0].seen_a, 0);
+	resolver_ask(&f->g, &r.req, "s.test", RESOLVE_V4, USE_DIRECT, on_result, &r);	/* none of its own: main */
+	wait_for(f, &r, 2);
+	assert_string_equal(show(&r), "0 192.0.2.1");
+	resolver_ask(&f->g, &r.req, "s.test", RESOLVE_V4, USE_RULES, on_result, &r);
+	wait_for(f, &r, 3);
+	assert_int_equal(f->s[0].seen_a, 1);
+}
+
+static void
+test_limits(void **state)
+{
+	struct fix *f = *state;
+	struct result r;
+
+	start(f, one);
+	f->g.resolver->n_lookups = RESOLVER_INFLIGHT_MAX;
+	ask(f, &r, "l.test", RESOLVE_BOTH);
+	wait_for(f, &r, 1);
+	assert_int_equal(r.err, E_LIMIT);
+	f->g.resolver->n_lookups = 0;
+	f->g.resolver->n_sockets = RESOLVER_SOCKETS_MAX;
+	ask(f, &r, "l.test", RESOLVE_BOTH);
+	wait_for(f, &r, 1);
+	assert_int_equal(r.err, E_LIMIT);
+	f->g.resolver->n_sockets = 0;
+	quiet(f);
+}
+
+static void
+test_rcode_and_disable(void **state)
+{
+	struct fix *f = *state;
+	struct result r;
+
+	start(f, "dns: {enable: true, nameserver: ['$#disable-ipv6=true'], direct-nameserver: ['rcode://success'], use-system-hosts: false}\n");
+	ask(f, &r, "d.test", RESOLVE_BOTH);
+	wait_for(f, &r, 1);
+	assert_string_equal(show(&r), "0 192.0.2.1");
+	assert_int_equal(f->s[0].seen_aaaa, 0);
+	r = (struct result){ .calls = 0 };
+	resolver_ask(&f->g, &r.req, "d.test", RESOLVE_BOTH, USE_DIRECT, on_result, &r);
+	wait_for(f, &r, 1);
+	assert_int_equal(r.err, E_DNS);
+	assert_int_equal(f->s[0].seen_a, 1);
+	quiet(f);
+}
+
+struct raw {
+	int calls, err;
+	size_t n;
+	uint8_t msg[512];
+};
+
+static void
+on_raw(void *arg, int err, const uint8_t *msg, size_t n)
+{
+	struct raw *r = arg;
+
+	r->calls++;
+	r->err = err;
+	r->n = n;
+	if (n > 0)
+		memcpy(r->msg, msg, n);
+}
+
+static void
+test_query_raw(void **state)
+{
+	struct fix *f = *state;
+	struct raw r = { .calls = 0 };
+	struct dns_msg m;
+	struct dns_rr rr;
+	char text[64];
+
+	start(f, "dns: {enable: true, nameserver: ['$'], use-system-hosts: false}\nhosts: {q.test: 192.0.2.77}\n");
+	assert_int_equal(resolver_query(&f->g, "q.test.", DNS_T_TXT, on_raw, &r), 0);
+	assert_int_equal(r.calls, 0);
+	for (int i = 0; i < PATIENCE_MS && r.calls == 0; i++)
+		turn(f);
+	assert_int_equal(r.err, 0);
+	assert_int_equal(dns_open(&m, r.msg, r.n), 0);
+	assert_int_equal(dns_next(&m, &rr), 1);
+	assert_int_equal(dns_rdata_text(&m, &rr, text, sizeof(text)), 4);
+	assert_string_equal(text, "\"hi\"");
+	f->s[0].v4 = NULL;		/* an upstream's NXDOMAIN is an answer here */
+	f->s[0].rcode = DNS_R_NXDOMAIN;
+	r.calls = 0;
+	assert_int_equal(resolver_query(&f->g, "q.test", DNS_T_A, on_raw, &r), 0);
+	for (int i = 0; i < PATIENCE_MS && r.calls == 0; i++)
+		turn(f);
+	assert_int_equal(r.err, 0);
+	assert_int_equal(r.msg[3] & 15, DNS_R_NXDOMAIN);
+	assert_int_equal(resolver_query(&f->g, "a..b", DNS_T_A, on_raw, &r), -E_INVAL);
+	assert_int_equal(resolver_query(&f->g, "", DNS_T_NS, on_raw, &r), 0);	/* the root; ended by resolver_stop() */
+	f->g.resolver->conf.enable = false;
+	assert_int_equal(resolver_query(&f->g, "q.test", DNS_T_A, on_raw, &r), -E_UNSUP);
+}
+
+static void
+expect_set(const struct upstreams *s, int n, const char *first)
+{
+	char text[ADDR_TEXT_MAX];
+
+	assert_int_equal(s->n, n);
+	assert_string_equal(ip_text(&s->u[0].ip, text), first);
+	assert_int_equal(s->u[0].port, 53);
+}
+
+static void
+test_start_system(void **state)
+{
+	struct fix *f = *state;
+
+	resolv_text = "# x\nsearch lan\nnameserver 127.0.0.53\n nameserver\t::1\nnameserver fe80::1%eth0\nnameserver junk\nnameserver 9.9.9.9\n"
+	    "nameserver 8.8.4.4\n";
+	start(f, "a: 1\n");
+	expect_set(&f->g.resolver->sets[USE_RULES], 3, "127.0.0.53");
+	assert_int_equal(f->g.resolver->sets[USE_RULES].u[1].ip.family, 6);
+}
+
+static void
+test_start_system_in_list(void **state)
+{
+	struct fix *f = *state;
+	struct result r;
+
+	resolv_text = "nameserver 127.0.0.53\n";
+	hosts_text = "192.0.2.44 box.test\n";
+	start(f, "dns: {enable: true, nameserver: [system, 'tcp://$']}\n");
+	expect_set(&f->g.resolver->sets[USE_RULES], 2, "127.0.0.53");
+	ask(f, &r, "box.test", RESOLVE_BOTH);
+	wait_for(f, &r, 1);
+	assert_string_equal(show(&r), "0 192.0.2.44");
+}
+
+static void
+test_start_nothing(void **state)
+{
+	struct fix *f = *state;
+	struct result r;
+
+	hosts_text = "192.0.2.44 box.test\n";
+	start(f, "dns: {enable: false, nameserver: ['$']}\n");
+	expect_set(&f->g.resolver->sets[USE_RULES], 2, "114.114.114.114");
+	assert_int_equal(hosts_find(&f->g, "box.test", r.ips, 1, NULL), 0);	/* only while dns is on */
+}
+
+static void
+test_start_unusable(void **state)
+{
+	struct fix *f = *state;
+
+	resolv_text = "nameserver 127.0.0.53";
+	start(f, "dns: {enable: true}\n");
+	expect_set(&f->g.resolver->sets[USE_RULES], 1, "127.0.0.53");
+}
+
+#define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(test_ask_families),
+		T(test_ask_ipv6_off),
+		T(test_ask_known_at_once),
+		T(test_cache_ttl),
+		T(test_cache_ttl_bounds),
+		T(test_cache_cap),
+		T(test_negative),
+		T(test_merge),
+		T(test_cancel),
+		T(test_callback_may_cancel_and_ask),
+		T(test_truncated),
+		T(test_tcp_only),
+		T(test_tcp_hang_up),
+		T(test_forged),
+		T(test_timeout),
+		T(test_nobody_there),
+		T(test_two_servers),
+		T(test_patience),
+		T(test_patience_only_with_ipv4),
+		T(test_sets),
+		T(test_limits),
+		T(test_rcode_and_disable),
+		T(test_query_raw),
+		T(test_start_system),
+		T(test_start_system_in_list),
+		T(test_start_nothing),
+		T(test_start_unusable),
+	};
+
+	return cmocka_run_group_tests_name("resolver", tests, NULL, NULL);
+}

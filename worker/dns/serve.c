@@ -1,0 +1,510 @@
+/* SPDX-License-Identifier: MIT */
+/* The DNS server of dns.listen; see serve.h. A question goes through the stages of spec/config.md 14.2: hosts, (fake-ip and mapping
+ * when they are there), the resolver. Messages are read and written by reply.c, TCP clients are serve_tcp.c's; this file owns the listeners and the pool of questions in flight.
+ *
+ * A question may outlive its client: resolver_query() cannot be cancelled, so the answer to one whose client has gone is dropped when
+ * it comes. */
+#include "worker/dns/serve.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "common/err.h"
+#include "common/list.h"
+#include "common/log.h"
+#include "common/strutil.h"
+#include "worker/dns/internal.h"
+#include "worker/dns/reply.h"
+#include "worker/dns/serve_impl.h"
+#include "worker/worker.h"
+
+enum {
+	PACKET_BATCH = 32,		/* datagrams of one recvmmsg(); PACKET_ROUNDS of them in one turn */
+	PACKET_ROUNDS = 8,
+	LOST_LOG_MS = 1000,
+	HOSTS_IPS_MAX = 2 * RESOLVE_IPS_MAX
+};
+
+static const char too_many[] = "too many questions in flight";
+static struct serve *the_server;	/* one per process, like the generation that it serves */
+
+static struct {				/* one batch, and the control of one reply; used within a call */
+	uint8_t data[PACKET_BATCH][QUESTION_MAX];
+	union {
+		struct cmsghdr align;
+		uint8_t b[64];
+	} control[PACKET_BATCH];
+	union sockaddr_any peer[PACKET_BATCH];
+	struct iovec iov[PACKET_BATCH];
+	struct mmsghdr msg[PACKET_BATCH];
+	union {
+		struct cmsghdr align;
+		uint8_t b[CMSG_SPACE(sizeof(struct in6_pktinfo))];
+	} source;
+} scratch;
+
+/* ---- questions in flight */
+
+struct query *
+serve_query_new(struct serve *s)
+{
+	struct query *q = s->free;
+
+	if (q != NULL)
+		s->free = q->next;
+	else if (s->n_used < DNS_SERVE_QUESTIONS_MAX)
+		q = &s->pool[s->n_used++];
+	else
+		return NULL;
+	*q = (struct query){ .s = s };
+	list_init(&q->link);
+	s->n_questions++;
+	return q;
+}
+
+static void
+query_free(struct query *q)
+{
+	struct serve *s = q->s;
+
+	list_remove(&q->link);
+	if (q->client != NULL)
+		q->client->n_questions--;
+	q->next = s->free;
+	s->free = q;
+	s->n_questions--;
+}
+
+void
+serve_lose(struct serve *s, const char *why)
+{
+	uint64_t now = s->loop->now_ms;
+
+	s->dropped++;
+	if (s->logged_ms != 0 && now - s->logged_ms < LOST_LOG_MS)
+		return;
+	s->logged_ms = now;
+	log_warn("DNS server: %s (%llu questions without answer so far)", why, s->dropped);
+}
+
+/* ---- replies */
+
+/* The source address of the reply, where the socket is bound to none: ip(7) IP_PKTINFO, ipv6(7) IPV6_PKTINFO. */
+static void
+source_control(const struct query *q, struct msghdr *m)
+{
+	struct cmsghdr *h = &scratch.source.align;
+	union sockaddr_any sa;
+
+	if (q->local.family == 0 || (!q->mapped && q->local.family != 4))
+		return;
+	m->msg_control = h;
+	if (q->mapped) {
+		struct in6_pktinfo info = { .ipi6_ifindex = q->scope };
+
+		ip_to_sockaddr6(&sa, &q->local, 0);
+		info.ipi6_addr = sa.in6.sin6_addr;
+		*h = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(info)), .cmsg_level = IPPROTO_IPV6, .cmsg_type = IPV6_PKTINFO };
+		memcpy(CMSG_DATA(h), &info, sizeof(info));
+		m->msg_controllen = CMSG_SPACE(sizeof(info));
+	} else {
+		struct in_pktinfo info = { .ipi_ifindex = 0 };
+
+		memcpy(&info.ipi_spec_dst, q->local.b, 4);
+		*h = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(info)), .cmsg_level = IPPROTO_IP, .cmsg_type = IP_PKTINFO };
+		memcpy(CMSG_DATA(h), &info, sizeof(info));
+		m->msg_controllen = CMSG_SPACE(sizeof(info));
+	}
+}
+
+static void
+udp_send(const struct query *q, size_t n)
+{
+	struct iovec v = { serve_room(q->s), n };
+	union sockaddr_any sa;
+	struct msghdr m = { .msg_name = &sa, .msg_iov = &v, .msg_iovlen = 1 };
+
+	m.msg_namelen = q->mapped ? ip_to_sockaddr6(&sa, &q->peer, q->port) : ip_to_sockaddr(&sa, &q->peer, q->port);
+	if (q->mapped)
+		sa.in6.sin6_scope_id = q->scope;
+	source_control(q, &m);
+	if (sendmsg(q->s->udp, &m, MSG_DONTWAIT | MSG_NOSIGNAL) == -1)
+		serve_lose(q->s, "the socket takes no answer");
+	else
+		q->s->answered++;
+}
+
+static size_t
+limit(const struct query *q)
+{
+	return q->tcp ? DNS_MSG_MAX : q->q.udp_size;
+}
+
+/* Sends the n bytes in room(), SERVFAIL when n is an error, and ends the question. */
+static void
+finish(struct query *q, int n)
+{
+	struct client *c = q->client;
+
+	if (n < 0)
+		n = dns_reply_empty(&q->q, serve_room(q->s), limit(q), DNS_R_SERVFAIL);
+	if (n > 0 && !q->tcp)
+		udp_send(q, (size_t)n);
+	query_free(q);
+	if (c == NULL)
+		return;
+	if (n > 0)
+		serve_client_send(c, (size_t)n);
+	serve_client_settle(c);
+}
+
+static void
+finish_empty(struct query *q, int rcode)
+{
+	if (q->alias != NULL && rcode == DNS_R_OK)
+		finish(q, dns_reply_alias(&q->q, serve_room(q->s), limit(q), q->alias, NULL, 0));
+	else
+		finish(q, dns_reply_empty(&q->q, serve_room(q->s), limit(q), rcode));
+}
+
+/* ---- the stages of a question; each tells whether it has answered */
+
+/* Addresses that hosts has, and names that it renames: then the other stages ask for the alias. */
+static bool
+stage_hosts(struct query *q, const char **host)
+{
+	struct ip ips[HOSTS_IPS_MAX];
+	const struct gen *g = q->s->g;
+	const char *alias;
+	bool address = q->q.type == DNS_T_A || q->q.type == DNS_T_AAAA;
+	int n;
+
+	if (!g->resolver->conf.use_hosts || (!address && q->q.type != DNS_T_CNAME))
+		return false;
+	n = hosts_find(g, *host, ips, HOSTS_IPS_MAX, &alias);
+	if (address && n > 0) {
+		finish(q, dns_reply_ips(&q->q, serve_room(q->s), limit(q), ips, n));
+		return true;
+	}
+	if (alias == NULL)
+		return false;
+	if (!address) {
+		finish_empty(q, DNS_R_OK);	/* not the alias: spec/config.md 14.2 */
+		return true;
+	}
+	q->alias = *host = alias;
+	return false;
+}
+
+static void
+on_answer(void *arg, int err, const uint8_t *msg, size_t n)
+{
+	struct query *q = arg;
+
+	if (q->tcp && q->client == NULL)
+		query_free(q);
+	else if (err != 0 || msg == NULL)
+		finish(q, -E_DNS);
+	else if (q->alias != NULL)
+		finish(q, dns_reply_alias(&q->q, serve_room(q->s), limit(q), q->alias, msg, n));
+	else
+		finish(q, dns_reply_pass(&q->q, serve_room(q->s), limit(q), msg, n));
+}
+
+static void
+stage_resolver(struct query *q, const char *host)
+{
+	struct gen *g = q->s->g;
+	int rc;
+
+	if (q->q.type == DNS_T_AAAA && !(g->general.ipv6 && g->resolver->conf.ipv6)) {
+		finish_empty(q, DNS_R_OK);
+		return;
+	}
+	rc = resolver_query(g, host, q->q.type, on_answer, q);
+	if (rc != 0)
+		finish(q, rc);
+}
+
+void
+serve_query_run(struct query *q, const uint8_t *p, size_t n)
+{
+	int rc = dns_question_read(&q->q, p, n);
+	char text[HOST_MAX + 1];
+	const char *host = text;
+
+	if (rc < 0) {
+		finish(q, 0);		/* no question */
+		return;
+	}
+	if (rc > 0) {
+		finish_empty(q, rc);
+		return;
+	}
+	if (!dns_question_host(&q->q, text)) {
+		finish(q, -E_INVAL);	/* the resolver could not ask for it either */
+		return;
+	}
+	if (stage_hosts(q, &host))
+		return;
+	/* the fake-ip and the mapping stage come here */
+	stage_resolver(q, host);
+}
+
+/* ---- UDP */
+
+/* Where a datagram was sent to; none when the kernel did not say. */
+static struct ip
+local_of(struct msghdr *m)
+{
+	union sockaddr_any sa = { 0 };
+	struct ip ip = { 0 };
+
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c != NULL; c = CMSG_NXTHDR(m, c)) {
+		if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO) {
+			struct in_pktinfo i;
+
+			memcpy(&i, CMSG_DATA(c), sizeof(i));
+			sa.in.sin_family = AF_INET;
+			sa.in.sin_addr = i.ipi_addr;
+		} else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO) {
+			struct in6_pktinfo i;
+
+			memcpy(&i, CMSG_DATA(c), sizeof(i));
+			sa.in6.sin6_family = AF_INET6;
+			sa.in6.sin6_addr = i.ipi6_addr;
+		} else {
+			continue;
+		}
+		ip_from_sockaddr(&ip, NULL, &sa.sa);
+		break;
+	}
+	return ip;
+}
+
+/* False when the pool is empty: the rest of the batch is lost too. */
+static bool
+packet(struct serve *s, int i)
+{
+	const union sockaddr_any *peer = &scratch.peer[i];
+	struct msghdr *m = &scratch.msg[i].msg_hdr;
+	struct query *q;
+
+	if ((m->msg_flags & MSG_TRUNC) != 0 || (peer->sa.sa_family != AF_INET && peer->sa.sa_family != AF_INET6))
+		return true;
+	q = serve_query_new(s);
+	if (q == NULL)
+		return false;
+	ip_from_sockaddr(&q->peer, &q->port, &peer->sa);
+	q->mapped = peer->sa.sa_family == AF_INET6;
+	q->scope = q->mapped ? peer->in6.sin6_scope_id : 0;
+	if (s->wildcard)
+		q->local = local_of(m);
+	if (q->port == 0)
+		query_free(q);		/* nowhere to answer to */
+	else
+		serve_query_run(q, scratch.data[i], scratch.msg[i].msg_len);
+	return true;
+}
+
+static int
+receive(int fd)
+{
+	for (int i = 0; i < PACKET_BATCH; i++) {
+		scratch.iov[i] = (struct iovec){ scratch.data[i], sizeof(scratch.data[i]) };
+		scratch.msg[i].msg_hdr = (struct msghdr){ .msg_name = &scratch.peer[i], .msg_namelen = sizeof(scratch.peer[i]),
+			.msg_iov = &scratch.iov[i], .msg_iovlen = 1, .msg_control = &scratch.control[i],
+			.msg_controllen = sizeof(scratch.control[i]) };
+	}
+	return recvmmsg(fd, scratch.msg, PACKET_BATCH, MSG_DONTWAIT, NULL);
+}
+
+static void
+on_packets(struct ev_loop *ev, ev_io *io, int revents)
+{
+	struct serve *s = container_of(io, struct serve, udp_io);
+
+	(void)ev;
+	(void)revents;
+	for (int round = 0; round < PACKET_ROUNDS; round++) {
+		int n = receive(s->udp);
+
+		for (int i = 0; i < n; i++)
+			if (!packet(s, i))
+				serve_lose(s, too_many);
+		if (n < PACKET_BATCH)
+			return;
+	}
+}
+
+/* ---- listeners */
+
+static struct serve *
+server_of(const struct gen *g)
+{
+	return the_server != NULL && the_server->g == g ? the_server : NULL;
+}
+
+/* dns.listen: true when there is something to listen on. What cannot be read is logged as the reference does, and is no error. */
+static bool
+read_listen(struct gen *g, struct msg_listen *key)
+{
+	const char *text = g->resolver->conf.listen;
+	char host[HOST_MAX + 1];
+
+	*key = (struct msg_listen){ .flags = LISTEN_ONE };
+	if (text == NULL || text[0] == '\0')
+		return false;
+	if (hostport_parse(text, host, sizeof(host), &key->port) != 0) {
+		log_error("Start DNS server error: dns.listen: %s is no address with a port", text);
+		return false;
+	}
+	if (key->port == 0)
+		return false;
+	if (host[0] == '\0' || ip_parse(&key->ip, host) == 0 || hosts_find(g, host, &key->ip, 1, NULL) == 1)
+		return true;
+	log_error("Start DNS server error: dns.listen: %s is no address", host);
+	return false;
+}
+
+/* One listening socket; 0 with -1 in *fd in a test of the configuration. */
+static int
+ask(struct gen *g, struct msg_listen *key, uint16_t kind, int *fd, char *why, size_t cap)
+{
+	int fds[LISTEN_SLOTS_MAX], n;
+
+	key->kind = kind;
+	n = priv_listen(g->w, key, fds, why, cap);
+	*fd = n > 0 ? fds[0] : -1;
+	for (int i = 1; i < n; i++)
+		close(fds[i]);
+	return n < 0 ? n : 0;
+}
+
+/* UNLISTEN is for a worker that is built: the listeners of one that fails end with it. */
+static void
+give_back(struct gen *g, struct msg_listen *key, uint16_t kind, int fd)
+{
+	if (fd == -1)
+		return;
+	loop_forget(&g->w->loop, fd);
+	close(fd);
+	key->kind = kind;
+	if (g->w->built)
+		priv_unlisten(g->w, key);
+}
+
+static void
+adopt(struct serve *s, struct gen *g, const struct msg_listen *key, int udp, int tcp)
+{
+	static const int on = 1;
+
+	s->g = g;
+	s->loop = &g->w->loop;
+	s->key = *key;
+	s->udp = udp;
+	s->wildcard = key->ip.family == 0 || ip_is_unspecified(&key->ip);
+	serve_tcp_init(s, tcp);
+	ev_io_init(&s->udp_io, on_packets, udp, EV_READ);
+	if (s->wildcard) {
+		/* one of them is refused by a socket of the other family */
+		setsockopt(udp, IPPROTO_IP, IP_PKTINFO, &on, sizeof(on));
+		setsockopt(udp, IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof(on));
+	}
+	the_server = s;
+}
+
+int
+dns_serve_open(struct gen *g, char *why, size_t cap)
+{
+	struct msg_listen key;
+	int udp, tcp, rc;
+	struct serve *s;
+
+	if (!g->w->lead || g->resolver == NULL || !g->resolver->conf.enable || !read_listen(g, &key))
+		return 0;
+	rc = ask(g, &key, LISTEN_UDP, &udp, why, cap);
+	if (rc != 0)
+		return rc;
+	rc = ask(g, &key, LISTEN_TCP, &tcp, why, cap);
+	if (rc == 0 && (udp == -1 || tcp == -1))
+		goto out;
+	s = rc == 0 ? calloc(1, sizeof(*s)) : NULL;
+	if (s != NULL) {
+		adopt(s, g, &key, udp, tcp);
+		return 0;
+	}
+	if (rc == 0) {
+		rc = -E_NOMEM;
+		str_copy(why, cap, "out of memory");
+	}
+out:
+	give_back(g, &key, LISTEN_TCP, tcp);
+	give_back(g, &key, LISTEN_UDP, udp);
+	return rc;
+}
+
+void
+dns_serve_start(struct gen *g)
+{
+	struct serve *s = server_of(g);
+
+	if (s == NULL || s->serving)
+		return;
+	s->serving = true;
+	ev_io_start(s->loop->ev, &s->udp_io);
+	serve_tcp_start(s);
+	log_info("DNS server listening at: %s", g->resolver->conf.listen);
+}
+
+void
+dns_serve_pause(struct gen *g)
+{
+	struct serve *s = server_of(g);
+
+	if (s == NULL || !s->serving)
+		return;
+	s->serving = false;
+	ev_io_stop(s->loop->ev, &s->udp_io);
+	serve_tcp_pause(s);
+}
+
+unsigned
+dns_serve_pending(const struct gen *g)
+{
+	const struct serve *s = server_of(g);
+	unsigned n = s != NULL ? s->n_questions : 0;
+
+	if (s != NULL)
+		list_each(at, &s->clients)
+			n += container_of(at, struct client, link)->n_out > 0;
+	return n;
+}
+
+void
+dns_serve_count(const struct gen *g, struct dns_serve_stat *out)
+{
+	const struct serve *s = server_of(g);
+
+	*out = (struct dns_serve_stat){ 0 };
+	if (s != NULL)
+		*out = (struct dns_serve_stat){ s->n_questions, s->n_clients, s->answered, s->dropped };
+}
+
+void
+dns_serve_close(struct gen *g)
+{
+	struct serve *s = server_of(g);
+
+	if (s == NULL)
+		return;
+	dns_serve_pause(g);
+	serve_tcp_close(s);
+	give_back(g, &s->key, LISTEN_TCP, s->tcp);
+	give_back(g, &s->key, LISTEN_UDP, s->udp);
+	the_server = NULL;
+	free(s);
+}

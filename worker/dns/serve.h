@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/* The DNS server of dns.listen, UDP and TCP: only the lead worker's. The lead calls open while CONFIGURING, start at SERVE, pause at DRAIN. */
+#ifndef SLUICE_WORKER_DNS_SERVE_H
+#define SLUICE_WORKER_DNS_SERVE_H
+
+#include <stddef.h>
+
+#include "worker/gen.h"
+
+enum {
+	DNS_SERVE_QUESTIONS_MAX = 4096,	/* in flight: a UDP question beyond it is dropped and counted, a TCP one answered with SERVFAIL */
+	DNS_SERVE_CLIENTS_MAX = 256,	/* TCP: beyond it connections wait in the listener's queue */
+	DNS_SERVE_PER_CLIENT = 64,	/* in flight of one TCP client: beyond it nothing is read from it */
+	DNS_SERVE_IDLE_MS = 10000,	/* of a TCP client: without a whole question read or a byte of an answer taken */
+	DNS_SERVE_OUT_MAX = 128 << 10	/* answers that a TCP client has not taken: beyond it the client is closed */
+};
+
+struct dns_serve_stat {
+	unsigned questions, clients;	/* now */
+	unsigned long long answered, dropped;	/* dropped: no room, or an answer that the socket did not take */
+};
+
+/* Asks for the listeners when dns: is enabled and dns.listen has a port; after resolver_start(). 0 or -E_* with why filled. */
+int dns_serve_open(struct gen *g, char *why, size_t cap);
+void dns_serve_start(struct gen *g);
+/* Stops reading; questions in flight are still answered, and TCP clients closed after their last one. */
+void dns_serve_pause(struct gen *g);
+/* Questions in flight and answers not yet taken by TCP clients: a drain waits for 0. */
+unsigned dns_serve_pending(const struct gen *g);
+void dns_serve_count(const struct gen *g, struct dns_serve_stat *out);
+/* Ends everything at once, after resolver_stop(), which drops the questions in flight. For tests and the end of a process. */
+void dns_serve_close(struct gen *g);
+
+#endif

@@ -55,7 +55,13 @@ $(B)/obj/%.o: %.c
 	@mkdir -p $(@D)
 	@echo "  CC    $<"
 	$(Q)$(CC) $(ALLC) -MMD -MP -c $< -o $@
+# rebuilt when the version moves: the stamp changes only then
+$(B)/version.stamp: FORCE
+	@mkdir -p $(@D)
+	@echo '$(VERSION)' | cmp -s - $@ || echo '$(VERSION)' > $@
+$(B)/obj/common/version.o: $(B)/version.stamp
 $(B)/obj/common/version.o: CPPFLAGS += -DSLUICE_BUILD='"$(VERSION)"'
+FORCE:
 
 $(B)/lib%.a:
 	@mkdir -p $(@D)
@@ -144,4 +150,4 @@ help:
 	@echo "all run test unit check fuzz bench install format clean; SAN=asan|tsan WERROR=1 V=1 PREFIX= DESTDIR="
 
 -include $(shell find $(B) build-fuzz -name '*.d' 2>/dev/null)
-.PHONY: all unit probe fuzz fuzz-build test check check-layers check-banned run bench format install clean help
+.PHONY: FORCE all unit probe fuzz fuzz-build test check check-layers check-banned run bench format install clean help

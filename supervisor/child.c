@@ -142,9 +142,10 @@ on_peer_gone(struct peer *p, const char *why)
 {
 	struct child *c = p->arg;
 
-	/* a living child without a channel is of no use; its end comes through the pidfd */
-	if (!c->stopping && !c->sup->stopping && !str_equal(why, "closed"))
-		log_error("%s: channel: %s", c->name, why);
+	/* one that drains or stops closes its channel by ending; every other child without a channel is of no use */
+	if ((c->stopping || c->sup->stopping || c->state == CH_DRAINING) && str_equal(why, "closed the channel"))
+		return;
+	log_error("%s: channel: %s", c->name, why);
 	kill(c->pid, SIGKILL);
 }
 

@@ -692,12 +692,14 @@ worker_gone(struct sup *s, struct child *c, const char *why)
 
 	if (g->worker[c->index] == c)
 		g->worker[c->index] = NULL;
+	if (s->stopping)
+		return;
 	if (g == s->reload->gen) {
 		char text[256];
 
 		snprintf(text, sizeof text, "a new worker failed: %s", why);
 		refuse(s, 500, NULL, text);
-	} else if (g->state == GEN_SERVING && !s->stopping) {
+	} else if (g->state == GEN_SERVING) {
 		ev_timer_init(&g->respawn[c->index], on_respawn, backoff(&g->failures[c->index], ev_now(s->loop) - c->started), 0);
 		g->respawn[c->index].data = g;
 		ev_timer_start(s->loop, &g->respawn[c->index]);

@@ -106,7 +106,8 @@ test_name_wire_bounds(void **state)
 static void
 test_query_write_edns(void **state)
 {
-	static const uint8_t want[] = { 0xab, 0xcd, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1, 1, 'a', 0, 0, 28, 0, 1, 0, 0, 41, 4, 0xd0, 0, 0, 0, 0, 0, 0 };
+	static const uint8_t want[] = { 0xab, 0xcd, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1, 1, 'a', 0, 0, 28, 0, 1, 0, 0, 41, 4, 0xd0,
+		0, 0, 0, 0, 0, 0 };
 	uint8_t out[DNS_QUERY_MAX];
 
 	(void)state;
@@ -334,12 +335,13 @@ test_rdata_text_forms(void **state)
 		{ DNS_T_CAA, "\200\5issueca.test", 14, "128 issue \"ca.test\"" },
 		{ DNS_T_CAA, "\0\11issue", 7, NULL },
 		{ DNS_T_HTTPS, "\0\1\0\0\1\0\6\2h2\2h3\0\2\0\0\0\3\0\2\1\273\0\4\0\4\1\2\3\4", 31,
-		  "1 . alpn=\"h2,h3\" no-default-alpn port=\"443\" ipv4hint=\"1.2.3.4\"" },
+		    "1 . alpn=\"h2,h3\" no-default-alpn port=\"443\" ipv4hint=\"1.2.3.4\"" },
 		{ DNS_T_HTTPS, "\0\0\1a\0", 5, "0 a." },
-		{ DNS_T_SVCB, "\0\1\0\0\0\0\4\0\1\0\4\0\5\0\3abc\2\232\0\1x", 23, "1 . mandatory=\"alpn,ipv4hint\" ech=\"YWJj\" key666=\"x\"" },
-		{ DNS_T_SVCB, "\0\1\0\0\3\0\2\0\1\0\1\0\3\2h2", 15, NULL },	/* keys fall */
-		{ DNS_T_SVCB, "\0\1\0\0\3\0\3\0\1\0", 10, NULL },		/* a port of three bytes */
-		{ DNS_T_SVCB, "\0\1\300\14", 4, NULL },				/* compressed */
+		{ DNS_T_SVCB, "\0\1\0\0\0\0\4\0\1\0\4\0\5\0\3abc\2\232\0\1x", 23,
+		    "1 . mandatory=\"alpn,ipv4hint\" ech=\"YWJj\" key666=\"x\"" },
+		{ DNS_T_SVCB, "\0\1\0\0\3\0\2\0\1\0\1\0\3\2h2", 15, NULL }, /* keys fall */
+		{ DNS_T_SVCB, "\0\1\0\0\3\0\3\0\1\0", 10, NULL }, /* a port of three bytes */
+		{ DNS_T_SVCB, "\0\1\300\14", 4, NULL }, /* compressed */
 		{ 4711, "\1\253", 2, "\\# 2 01ab" },
 		{ 4711, "", 0, "\\# 0" },
 	};
@@ -388,8 +390,8 @@ test_answer_empty(void **state)
 static void
 test_show(void **state)
 {
-	static const char *const keys[] = { "AD", "Answer", "TTL", "data", "name", "type", "CD", "Question", "Name", "Qtype", "Qclass", "RA", "RD",
-		"Status", "TC" };
+	static const char *const keys[] = { "AD", "Answer", "TTL", "data", "name", "type", "CD", "Question", "Name", "Qtype",
+		"Qclass", "RA", "RD", "Status", "TC" };
 	struct wire out, in;
 	struct value_reader r;
 	struct value v;

@@ -91,21 +91,27 @@ test_parse_accepts(void **state)
 	static const char *const good[] = {
 		"a: 1\n",
 		"dns: {enable: true}\n",
-		"dns: {enable: true, nameserver: ['https://1.1.1.1/dns-query', 'tls://1.1.1.1', 'quic://1.1.1.1', 'tcp://1.1.1.1', '1.1.1.1:53', 'system', "
+		"dns: {enable: true, nameserver: ['https://1.1.1.1/dns-query', 'tls://1.1.1.1', 'quic://1.1.1.1', "
+		"'tcp://1.1.1.1', '1.1.1.1:53', 'system', "
 		"'https://1.1.1.1/dns-query#h3=true']}\n",
-		"dns: {enable: true, ipv6: yes, nameserver: [1.1.1.1], default-nameserver: [system, 'tls://1.1.1.1:853', 'https://[2606::1]/q']}\n",
+		"dns: {enable: true, ipv6: yes, nameserver: [1.1.1.1], default-nameserver: [system, 'tls://1.1.1.1:853', "
+		"'https://[2606::1]/q']}\n",
 		"dns: {enable: false, nameserver: []}\n",
-		"dns: {fake-ip-range: nope, fake-ip-filter: ['a..b']}\n",	/* looked at in fake-ip mode only */
-		"dns: {fallback-filter: {ipcidr: [nope]}}\n",			/* beside a fallback only */
-		"dns: {enhanced-mode: FAKE-IP, fake-ip-range: 198.18.0.1/29, fake-ip-filter: ['+.a', 'geosite:cn', 'rule-set:d']}\n"
+		"dns: {fake-ip-range: nope, fake-ip-filter: ['a..b']}\n", /* looked at in fake-ip mode only */
+		"dns: {fallback-filter: {ipcidr: [nope]}}\n", /* beside a fallback only */
+		"dns: {enhanced-mode: FAKE-IP, fake-ip-range: 198.18.0.1/29, fake-ip-filter: ['+.a', 'geosite:cn', "
+		"'rule-set:d']}\n"
 		"rule-providers: {d: {behavior: domain}}\n",
-		"dns: {enhanced-mode: fake-ip, fake-ip-filter-mode: rule, fake-ip-filter: ['DOMAIN,a.b,real-ip', 'RULE-SET,d,Fake-IP', 'MATCH,fake-ip']}\n"
+		"dns: {enhanced-mode: fake-ip, fake-ip-filter-mode: rule, fake-ip-filter: ['DOMAIN,a.b,real-ip', "
+		"'RULE-SET,d,Fake-IP', 'MATCH,fake-ip']}\n"
 		"rule-providers: {d: {behavior: classical}}\n",
 		"dns: {enhanced-mode: fake-ip, fake-ip-range: '', fake-ip-range6: 'fdfe::/64'}\n",
-		"dns: {nameserver-policy: {'+.a,b.c': 1.1.1.1, 'geosite:cn,private': [system, rcode://success], 'rule-set:d': [tls://h]}}\n"
+		"dns: {nameserver-policy: {'+.a,b.c': 1.1.1.1, 'geosite:cn,private': [system, rcode://success], "
+		"'rule-set:d': [tls://h]}}\n"
 		"rule-providers: {d: {behavior: classical}}\n",
 		"dns: {respect-rules: true, proxy-server-nameserver: [1.1.1.1]}\n",
-		"dns: {cache-algorithm: arc, ipv6-timeout: 0, fallback: [8.8.8.8], fallback-filter: {geoip: false, geoip-code: US, ipcidr: [240.0.0.0/4], "
+		"dns: {cache-algorithm: arc, ipv6-timeout: 0, fallback: [8.8.8.8], fallback-filter: {geoip: false, "
+		"geoip-code: US, ipcidr: [240.0.0.0/4], "
 		"domain: [+.x]}}\n",
 	};
 
@@ -134,7 +140,8 @@ test_parse_refuses(void **state)
 		{ "dns: {enable: false, nameserver: [1.1.1.1, 'nope://x']}\n", "DNS NameServer[1] unsupport scheme: nope" },
 		{ "dns: {nameserver: ['1.1.1.1:x']}\n", "DNS NameServer[0] format error: invalid port \":x\" after host" },
 		{ "dns: {nameserver: ['rcode://what']}\n", "DNS NameServer[0] format error: unsupported RCode type: what" },
-		{ "dns: {nameserver: ['udp://a:1:2']}\n", "DNS NameServer[0] format error: address a:1:2: too many colons in address" },
+		{ "dns: {nameserver: ['udp://a:1:2']}\n",
+		    "DNS NameServer[0] format error: address a:1:2: too many colons in address" },
 		{ "dns: {nameserver: ['udp://']}\n", "DNS NameServer[0] format error: missing host" },
 		{ "dns: {nameserver: [1.1.1.1], default-nameserver: [dns.test]}\n", "default nameserver should be pure IP" },
 		{ "dns: {default-nameserver: ['dhcp://eth0']}\n", "default nameserver should be pure IP" },
@@ -145,30 +152,37 @@ test_parse_refuses(void **state)
 		{ "dns: {enhanced-mode: fake-ip, fake-ip-range: 198.18.0.1/30}\n", "ipnet don't have valid ip" },
 		{ "dns: {enhanced-mode: fake-ip, fake-ip-range: 198.18.0.1/32}\n", "ipnet don't have valid ip" },
 		{ "dns: {enhanced-mode: fake-ip, fake-ip-range: 'fd00::/64'}\n", "dns.fake-ip-range must be a IPv4 prefix" },
-		{ "dns: {enhanced-mode: fake-ip, fake-ip-range6: 10.0.0.0/8}\n", "dns.fake-ip-range6 must be a IPv6 prefix" },
-		{ "dns: {enhanced-mode: fake-ip, fake-ip-range: ''}\n", "disallow `fake-ip-range` and `fake-ip-range6` both empty with fake-ip mode" },
+		{ "dns: {enhanced-mode: fake-ip, fake-ip-range6: 10.0.0.0/8}\n",
+		    "dns.fake-ip-range6 must be a IPv6 prefix" },
+		{ "dns: {enhanced-mode: fake-ip, fake-ip-range: ''}\n",
+		    "disallow `fake-ip-range` and `fake-ip-range6` both empty with fake-ip mode" },
 		{ "dns: {enhanced-mode: fake-ip, fake-ip-filter: ['a..b']}\n", "invalid domain: a..b" },
 		{ "dns: {enhanced-mode: fake-ip, fake-ip-filter: ['rule-set:x']}\n", "not found rule-set: x" },
 		{ "dns: {enhanced-mode: fake-ip, fake-ip-filter: ['rule-set:x']}\nrule-providers: {x: {behavior: ipcidr}}\n",
-		  "rule provider type error, except domain,actual IPCIDR" },
+		    "rule provider type error, except domain,actual IPCIDR" },
 		{ "dns: {enhanced-mode: fake-ip, fake-ip-filter-mode: rule, fake-ip-filter: ['DOMAIN,a,nope']}\n",
-		  "dns.fake-ip-filter[0] [DOMAIN,a,nope] error: invalid action 'nope', must be 'fake-ip' or 'real-ip'" },
-		{ "dns: {enhanced-mode: fake-ip, fake-ip-filter-mode: rule, fake-ip-filter: ['IP-CIDR,1.0.0.0/8,real-ip']}\n",
-		  "dns.fake-ip-filter[0] [IP-CIDR,1.0.0.0/8,real-ip] error: rule type 'IP-CIDR' not supported, only domain-based rules allowed" },
+		    "dns.fake-ip-filter[0] [DOMAIN,a,nope] error: invalid action 'nope', must be 'fake-ip' or 'real-ip'" },
+		{ "dns: {enhanced-mode: fake-ip, fake-ip-filter-mode: rule, fake-ip-filter: "
+		  "['IP-CIDR,1.0.0.0/8,real-ip']}\n",
+		    "dns.fake-ip-filter[0] [IP-CIDR,1.0.0.0/8,real-ip] error: rule type 'IP-CIDR' not supported, only "
+		    "domain-based rules allowed" },
 		{ "dns: {enhanced-mode: fake-ip, fake-ip-filter-mode: rule, fake-ip-filter: ['RULE-SET,q,real-ip']}\n",
-		  "dns.fake-ip-filter[0] [RULE-SET,q,real-ip] error: rule-set 'q' not found" },
-		{ "dns: {respect-rules: true}\n", "if “respect-rules” is turned on, “proxy-server-nameserver” cannot be empty" },
+		    "dns.fake-ip-filter[0] [RULE-SET,q,real-ip] error: rule-set 'q' not found" },
+		{ "dns: {respect-rules: true}\n",
+		    "if “respect-rules” is turned on, “proxy-server-nameserver” cannot be empty" },
 		{ "dns: {fallback: [1.1.1.1], fallback-filter: {ipcidr: [1.1.1.1]}}\n",
-		  "DNS FallbackIP[0] format error: netip.ParsePrefix(\"1.1.1.1\"): no '/'" },
-		{ "dns: {fallback: [1.1.1.1], fallback-filter: {domain: [a, 'b.']}}\n", "DNS FallbackDomain[1] format error: invalid domain" },
+		    "DNS FallbackIP[0] format error: netip.ParsePrefix(\"1.1.1.1\"): no '/'" },
+		{ "dns: {fallback: [1.1.1.1], fallback-filter: {domain: [a, 'b.']}}\n",
+		    "DNS FallbackDomain[1] format error: invalid domain" },
 		{ "dns: {nameserver-policy: {a.b: {}}}\n", "value format error, must be string or array" },
 		{ "dns: {nameserver-policy: {a.b: }}\n", "value format error, must be string or array" },
+		{ "dns: {nameserver-policy: {'': 1.1.1.1}}\n", "DNS ResoverRule invalid domain: " },
 		{ "dns: {nameserver-policy: {'a.': 1.1.1.1}}\n", "DNS ResoverRule invalid domain: a." },
 		{ "dns: {nameserver-policy: {'a.b,c.': 1.1.1.1}}\n", "DNS ResoverRule invalid domain: c." },
 		{ "dns: {nameserver-policy: {'rule-set:x': 1.1.1.1}}\n", "not found rule-set: x" },
 		{ "dns: {nameserver-policy: {a.b: [1.1.1.1, 'x://y']}}\n", "DNS NameServer[1] unsupport scheme: x" },
 		{ "dns: {proxy-server-nameserver-policy: {a.b: 1.1.1.1}}\n",
-		  "disallow empty `proxy-server-nameserver` when `proxy-server-nameserver-policy` is set" },
+		    "disallow empty `proxy-server-nameserver` when `proxy-server-nameserver-policy` is set" },
 	};
 
 	(void)state;
@@ -244,8 +258,12 @@ test_server_params(void **state)
 	(void)state;
 	arena_init(&a);
 	logged[0] = '\0';
-	assert_int_equal(dns_server_parse(&a, "https://h/q#h3=true&skip-cert-verify=true&name-cert-verify=n.test&ecs=1.2.3.0/24&ecs-override=true&"
-	    "disable-ipv4=true&disable-ipv6=false&disable-qtype-65=true&RULES", 0, &s, NULL, "k", &err), 0);
+	assert_int_equal(
+	    dns_server_parse(&a,
+		"https://h/q#h3=true&skip-cert-verify=true&name-cert-verify=n.test&ecs=1.2.3.0/24&ecs-override=true&"
+		"disable-ipv4=true&disable-ipv6=false&disable-qtype-65=true&RULES",
+		0, &s, NULL, "k", &err),
+	    0);
 	assert_true(s.h3 && s.skip_verify && s.ecs_override && s.no_ipv4 && s.rules);
 	assert_false(s.no_ipv6);
 	assert_null(s.via);
@@ -278,8 +296,12 @@ test_parse_warns(void **state)
 	struct fix f;
 
 	(void)state;
-	assert_int_equal(load(&f, "dns: {enable: true, listen: '0.0.0.0:53', enhanced-mode: fake-ip, nameserver: [1.1.1.1, 'tls://8.8.8.8'], namserver: [x], "
-	    "fallback: [8.8.8.8], nameserver-policy: {a.b: 1.1.1.1}, direct-nameserver: ['https://h/q']}\n"), 0);
+	assert_int_equal(
+	    load(&f,
+		"dns: {enable: true, listen: '0.0.0.0:53', enhanced-mode: fake-ip, nameserver: [1.1.1.1, 'tls://8.8.8.8'], "
+		"namserver: [x], "
+		"fallback: [8.8.8.8], nameserver-policy: {a.b: 1.1.1.1}, direct-nameserver: ['https://h/q']}\n"),
+	    0);
 	assert_non_null(strstr(logged, "dns.listen does not work yet"));
 	assert_non_null(strstr(logged, "dns.enhanced-mode does not work yet"));
 	assert_non_null(strstr(logged, "dns.fallback does not work yet"));

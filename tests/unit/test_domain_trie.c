@@ -59,7 +59,8 @@ find(struct fix *f, const char *name)
 static void
 test_valid(void **state)
 {
-	static const char *const good[] = { "a", "a.b", "*", "+", "*.a", "+.a", ".a", "a.*.b", "Mijia Cloud", "a*.com", "+.stun.*.*", "a.*" };
+	static const char *const good[] = { "a", "a.b", "*", "+", "*.a", "+.a", ".a", "a.*.b", "Mijia Cloud", "a*.com",
+		"+.stun.*.*", "a.*" };
 	static const char *const bad[] = { "", ".", "a.", " a", "a ", "a..b", "..a", "+.", "\ta", "*..a" };
 
 	(void)state;

@@ -79,9 +79,12 @@ test_parse_values(void **state)
 	struct fix f;
 
 	(void)state;
-	assert_int_equal(load(&f, "hosts:\n  one.test: 192.0.2.1\n  '*.wild.test': 192.0.2.4\n  six.test: '2001:db8::1'\n"
-	    "  many.test: ['2001:db8::2', 192.0.2.2, 192.0.2.3]\n  alias.test: Real.Example\n  listed.test: [one.test]\n  deep.test: listed.test\n"
-	    "  dots.test: .x.y.\n  'bad..key': 1.1.1.1\n  mapped.test: '::ffff:1.2.3.4'\n"), 0);
+	assert_int_equal(load(&f,
+			     "hosts:\n  one.test: 192.0.2.1\n  '*.wild.test': 192.0.2.4\n  six.test: '2001:db8::1'\n"
+			     "  many.test: ['2001:db8::2', 192.0.2.2, 192.0.2.3]\n  alias.test: Real.Example\n  "
+			     "listed.test: [one.test]\n  deep.test: listed.test\n"
+			     "  dots.test: .x.y.\n  'bad..key': 1.1.1.1\n  mapped.test: '::ffff:1.2.3.4'\n"),
+	    0);
 	expect(&f, "one.test", "192.0.2.1");
 	expect(&f, "ONE.test", "192.0.2.1");
 	expect(&f, "one.test.", "");
@@ -206,7 +209,8 @@ test_lan_is_no_loopback(void **state)
 static void
 test_add_system(void **state)
 {
-	static const char text[] = "# comment\n127.0.0.1\tlocalhost\n::1 localhost ip6-loopback\n10.1.2.3 Box box.lan # mine\n10.1.2.4 box.lan\n"
+	static const char text[] =
+	    "# comment\n127.0.0.1\tlocalhost\n::1 localhost ip6-loopback\n10.1.2.3 Box box.lan # mine\n10.1.2.4 box.lan\n"
 	    "nonsense x\n10.9.9.9\n0.0.0.0 own.test";
 	struct fix f;
 

@@ -90,8 +90,8 @@ make(const struct server *s, uint8_t out[static 1024], const uint8_t *q, size_t 
 	if (text == NULL) {
 		out[3] = (uint8_t)(0x80 | s->rcode);
 		if (s->soa_minimum >= 0) {
-			const uint8_t rr[] = { 0xc0, 12, 0, 6, 0, 1, 0, 0, 0x10, 0, 0, 22, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1,
-				0, 0, (uint8_t)(s->soa_minimum >> 8), (uint8_t)s->soa_minimum };
+			const uint8_t rr[] = { 0xc0, 12, 0, 6, 0, 1, 0, 0, 0x10, 0, 0, 22, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0,
+				0, 0, 1, 0, 0, 0, 1, 0, 0, (uint8_t)(s->soa_minimum >> 8), (uint8_t)s->soa_minimum };
 
 			out[9] = 1;
 			memcpy(out + at, rr, sizeof(rr));
@@ -102,8 +102,8 @@ make(const struct server *s, uint8_t out[static 1024], const uint8_t *q, size_t 
 	assert_int_equal(ip_parse(&ip, text), 0);
 	len = ip.family == 4 ? 4 : 16;
 	out[7] = 1;
-	const uint8_t rr[] = { 0xc0, 12, 0, (uint8_t)type, 0, 1, (uint8_t)(s->ttl >> 24), (uint8_t)(s->ttl >> 16), (uint8_t)(s->ttl >> 8),
-		(uint8_t)s->ttl, 0, (uint8_t)len };
+	const uint8_t rr[] = { 0xc0, 12, 0, (uint8_t)type, 0, 1, (uint8_t)(s->ttl >> 24), (uint8_t)(s->ttl >> 16),
+		(uint8_t)(s->ttl >> 8), (uint8_t)s->ttl, 0, (uint8_t)len };
 
 	memcpy(out + at, rr, sizeof(rr));
 	memcpy(out + at + sizeof(rr), ip.b, len);
@@ -199,7 +199,8 @@ server_open(struct server *s)
 	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	socklen_t n = sizeof(a);
 
-	*s = (struct server){ .conn = -1, .fn = serve_plain, .v4 = "192.0.2.1", .v6 = "2001:db8::1", .ttl = 60, .soa_minimum = -1 };
+	*s = (struct server){ .conn = -1, .fn = serve_plain, .v4 = "192.0.2.1", .v6 = "2001:db8::1", .ttl = 60,
+		.soa_minimum = -1 };
 	for (int i = 0; i < 20; i++) {		/* the same number for UDP and TCP */
 		s->udp = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
 		s->listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
@@ -345,7 +346,8 @@ start(struct fix *f, const char *yaml)
 	if (yaml_load(text, strlen(text), &f->image, &n, &err) != 0)
 		fail_msg("%s: %s", text, err.text);
 	assert_int_equal(tree_from_memory(&f->tree, f->image, n, &err), 0);
-	if (hosts_parse(&f->g, f->tree.root, &err) != 0 || dns_parse(&f->g, f->tree.root, &err) != 0 || resolver_start(&f->g, &err) != 0)
+	if (hosts_parse(&f->g, f->tree.root, &err) != 0 || dns_parse(&f->g, f->tree.root, &err) != 0 ||
+	    resolver_start(&f->g, &err) != 0)
 		fail_msg("%s: %s", text, err.text);
 	f->g.resolver->times_ms[0] = 60;
 	f->g.resolver->times_ms[1] = 120;
@@ -461,7 +463,9 @@ test_ask_ipv6_off(void **state)
 	struct fix *f = *state;
 	struct result r;
 
-	start(f, "dns: {enable: true, nameserver: ['$'], use-system-hosts: false}\nhosts: {h.test: [192.0.2.5, '2001:db8::5']}\n");
+	start(f,
+	    "dns: {enable: true, nameserver: ['$'], use-system-hosts: false}\nhosts: {h.test: [192.0.2.5, "
+	    "'2001:db8::5']}\n");
 	f->g.general.ipv6 = false;
 	ask(f, &r, "both.test", RESOLVE_BOTH);
 	wait_for(f, &r, 1);
@@ -931,7 +935,9 @@ test_rcode_and_disable(void **state)
 	struct fix *f = *state;
 	struct result r;
 
-	start(f, "dns: {enable: true, nameserver: ['$#disable-ipv6=true'], direct-nameserver: ['rcode://success'], use-system-hosts: false}\n");
+	start(f,
+	    "dns: {enable: true, nameserver: ['$#disable-ipv6=true'], direct-nameserver: ['rcode://success'], "
+	    "use-system-hosts: false}\n");
 	ask(f, &r, "d.test", RESOLVE_BOTH);
 	wait_for(f, &r, 1);
 	assert_string_equal(show(&r), "0 192.0.2.1");
@@ -1010,8 +1016,9 @@ test_start_system(void **state)
 {
 	struct fix *f = *state;
 
-	resolv_text = "# x\nsearch lan\nnameserver 127.0.0.53\n nameserver\t::1\nnameserver fe80::1%eth0\nnameserver junk\nnameserver 9.9.9.9\n"
-	    "nameserver 8.8.4.4\n";
+	resolv_text = "# x\nsearch lan\nnameserver 127.0.0.53\n nameserver\t::1\nnameserver fe80::1%eth0\nnameserver "
+		      "junk\nnameserver 9.9.9.9\n"
+		      "nameserver 8.8.4.4\n";
 	start(f, "a: 1\n");
 	expect_set(&f->g.resolver->sets[USE_RULES], 3, "127.0.0.53");
 	assert_int_equal(f->g.resolver->sets[USE_RULES].u[1].ip.family, 6);

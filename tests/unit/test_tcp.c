@@ -326,6 +326,55 @@ test_tcp_eof_is_quiet(void **state)
 	close(p[1]);
 }
 
+/* Interest that goes and comes back within one turn must not be lost. */
+static void
+test_tcp_want_toggled(void **state)
+{
+	int p[2];
+	struct stream *s;
+	struct seen e = { 0 };
+
+	(void)state;
+	assert_int_equal(tcp_pair(p), 0);
+	s = tcp_accepted(&rig.w.loop, p[0]);
+	stream_set_cb(s, on_event, &e);
+	stream_want(s, ST_READ);
+	rig_turns(&rig, 2);
+	stream_want(s, 0);
+	stream_want(s, ST_READ);
+	assert_int_equal(write(p[1], "x", 1), 1);
+	assert_true(rig_wait(&rig, &e.done));
+	stream_want(s, 0);
+	stream_want(s, ST_WRITE);
+	stream_want(s, 0);
+	e = (struct seen){ 0 };
+	rig_turns(&rig, 2);
+	assert_int_equal(e.read + e.write, 0);
+	stream_want(s, ST_READ | ST_WRITE);
+	assert_true(rig_wait(&rig, &e.done));
+	stream_close(s, CLOSE_FLUSH);
+	close(p[1]);
+}
+
+static void
+test_tcp_close_keeps_last_words(void **state)
+{
+	int p[2];
+	struct stream *s;
+	char text[8] = "";
+
+	(void)state;
+	assert_int_equal(tcp_pair(p), 0);
+	s = tcp_accepted(&rig.w.loop, p[0]);
+	assert_int_equal(write(p[1], "unread request", 14), 14);
+	assert_int_equal(stream_write(s, "no", 2), 2);
+	stream_close(s, CLOSE_FLUSH);
+	rig_turns(&rig, 1);
+	assert_int_equal(read(p[1], text, sizeof(text)), 2);
+	assert_int_equal(read(p[1], text, sizeof(text)), 0);
+	close(p[1]);
+}
+
 static void
 test_tcp_freeze_thaw(void **state)
 {
@@ -376,7 +425,8 @@ main(void)
 		T(test_tcp_connect_second_candidate),
 		T(test_tcp_connect_stagger), T(test_tcp_connect_concurrent), T(test_tcp_close_while_dialing),
 		T(test_tcp_reset_both_ways),
-		T(test_tcp_half_close), T(test_tcp_eof_is_quiet), T(test_tcp_freeze_thaw),
+		T(test_tcp_half_close), T(test_tcp_eof_is_quiet),
+		T(test_tcp_want_toggled), T(test_tcp_close_keeps_last_words), T(test_tcp_freeze_thaw),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

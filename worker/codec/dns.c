@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* DNS messages: writing queries, walking answers. See dns.h; presentation forms are in dns_text.c. Called by the resolver for every answer of a
- * nameserver, so this is the hot part: a record is stepped over without its names being copied. Owns nothing. */
+/* DNS messages: writing queries, walking answers. See dns.h; presentation forms are in dns_text.c. Called by the resolver
+ * for every answer of a nameserver, so this is the hot part: a record is stepped over without its names being copied. Owns
+ * nothing. */
 #include "worker/codec/dns.h"
 
 #include <string.h>
@@ -106,8 +107,8 @@ dns_open(struct dns_msg *m, const void *msg, size_t n)
 
 	if (n < DNS_HEADER)
 		return -E_PROTO;
-	*m = (struct dns_msg){ .p = p, .n = n, .off = DNS_HEADER, .id = dns_get16(p), .flags = dns_get16(p + 2), .questions = dns_get16(p + 4),
-		.left = { dns_get16(p + 6), dns_get16(p + 8), dns_get16(p + 10) } };
+	*m = (struct dns_msg){ .p = p, .n = n, .off = DNS_HEADER, .id = dns_get16(p), .flags = dns_get16(p + 2),
+		.questions = dns_get16(p + 4), .left = { dns_get16(p + 6), dns_get16(p + 8), dns_get16(p + 10) } };
 	for (unsigned i = 0; i < m->questions; i++) {
 		size_t end = dns_name_skip(p, n, m->off);
 
@@ -137,8 +138,8 @@ dns_next(struct dns_msg *m, struct dns_rr *rr)
 	if (end == 0 || m->n - end < 10)
 		return -E_PROTO;
 	p = m->p + end;
-	*rr = (struct dns_rr){ .name = m->off, .rdata = end + 10, .type = dns_get16(p), .class = dns_get16(p + 2), .ttl = dns_get32(p + 4),
-		.rdlen = dns_get16(p + 8), .section = (uint8_t)m->section };
+	*rr = (struct dns_rr){ .name = m->off, .rdata = end + 10, .type = dns_get16(p), .class = dns_get16(p + 2),
+		.ttl = dns_get32(p + 4), .rdlen = dns_get16(p + 8), .section = (uint8_t)m->section };
 	if (m->n - rr->rdata < rr->rdlen)
 		return -E_PROTO;
 	m->off = rr->rdata + rr->rdlen;
@@ -159,8 +160,8 @@ dns_echoes(const struct dns_msg *m, const uint8_t *query, size_t n)
 
 	if (end == 0 || n - end < 4 || (m->flags & DNS_F_QR) == 0 || m->questions != 1)
 		return false;
-	/* The first name of a message has nothing that it could point at, so it comes back as it was sent but for case. Length bytes are
-	 * below 'A' and compare as they are. */
+	/* The first name of a message has nothing that it could point at, so it comes back as it was sent but for case. Length
+	 * bytes are below 'A' and compare as they are. */
 	if (m->n < end + 4 || memcmp(m->p + end, query + end, 4) != 0)
 		return false;
 	for (size_t i = 0; i < name; i++)

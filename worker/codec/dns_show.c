@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A DNS answer as the value map of GET /dns/query (spec/api.md 3.9). Called by the worker's query handler with a message that an upstream sent; a record
- * whose data is broken refuses the whole answer. Owns nothing. */
+/* A DNS answer as the value map of GET /dns/query (spec/api.md 3.9). Called by the worker's query handler with a message
+ * that an upstream sent; a record whose data is broken refuses the whole answer. Owns nothing. */
 #include <stdio.h>
 
 #include "common/err.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Presentation forms of names and record data, for GET /dns/query and logs. Called with records that dns_next() found; each form checks that
- * the data is what its type promises, to the byte. Owns nothing; writes only into the caller's buffer. */
+/* Presentation forms of names and record data, for GET /dns/query and logs. Called with records that dns_next() found; each
+ * form checks that the data is what its type promises, to the byte. Owns nothing; writes only into the caller's buffer. */
 #include <arpa/inet.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -77,8 +77,9 @@ put_escaped(struct text *t, uint8_t c, const char *special)
 
 /* ---- names */
 
-/* RFC 1035 4.1.4. A pointer must lead to before the part it ends, so every jump goes back and the walk ends. With jumps 0 none is allowed. limit: no byte of
- * the first part lies at or after it. Returns the end of the first part, 0 when the name is broken. */
+/* RFC 1035 4.1.4. A pointer must lead to before the part it ends, so every jump goes back and the walk ends. With jumps 0
+ * none is allowed. limit: no byte of the first part lies at or after it. Returns the end of the first part, 0 when the name
+ * is broken. */
 static size_t
 name_walk(const struct dns_msg *m, size_t off, size_t limit, int jumps, struct text *t)
 {
@@ -203,12 +204,14 @@ put_quoted(struct data *d, size_t n)
 
 /* ---- SVCB and HTTPS */
 
-enum { SVC_MANDATORY, SVC_ALPN, SVC_NO_DEFAULT_ALPN, SVC_PORT, SVC_IPV4HINT, SVC_ECH, SVC_IPV6HINT, SVC_DOHPATH };	/* RFC 9460 14.3.2, RFC 9461 5 */
+/* RFC 9460 14.3.2, RFC 9461 5 */
+enum { SVC_MANDATORY, SVC_ALPN, SVC_NO_DEFAULT_ALPN, SVC_PORT, SVC_IPV4HINT, SVC_ECH, SVC_IPV6HINT, SVC_DOHPATH };
 
 static void
 put_svc_key(struct text *t, unsigned key)
 {
-	static const char *const names[] = { "mandatory", "alpn", "no-default-alpn", "port", "ipv4hint", "ech", "ipv6hint", "dohpath" };
+	static const char *const names[] = { "mandatory", "alpn", "no-default-alpn", "port", "ipv4hint", "ech", "ipv6hint",
+		"dohpath" };
 
 	if (key < countof(names))
 		put_fmt(t, "%s", names[key]);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The resolver's cache: the addresses of one family of one name, as one set of name servers told them, until their TTL ends. Called by resolver.c only. Capped at
- * conf.cache_max (at most RESOLVER_CACHE_MAX) entries, each one allocation; at the cap the least recently used one goes. */
+/* The resolver's cache: the addresses of one family of one name, as one set of name servers told them, until their TTL ends.
+ * Called by resolver.c only. Capped at conf.cache_max (at most RESOLVER_CACHE_MAX) entries, each one allocation; at the cap
+ * the least recently used one goes. */
 #include <stdlib.h>
 #include <string.h>
 

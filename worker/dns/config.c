@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The dns: section (spec/config.md 4): every key is validated, with `enable: false` too, in the reference's order and with its texts; what this
- * version does not do yet is warned about by name when the section is enabled. Called by apply.c through dns_parse(); the result stays in the
- * generation's resolver. */
+/* The dns: section (spec/config.md 4): every key is validated, with `enable: false` too, in the reference's order and with
+ * its texts; what this version does not do yet is warned about by name when the section is enabled. Called by apply.c
+ * through dns_parse(); the result stays in the generation's resolver. */
 #include "worker/dns/config.h"
 
 #include <stdlib.h>
@@ -19,8 +19,8 @@ static const char *const default_main[] = { "https://doh.pub/dns-query", "tls://
 
 /* A list key: absent gives the defaults, null an empty list. */
 static int
-read_list(struct gen *g, const struct cfg_node *dns, const char *name, const char *key, const char *const *defaults, size_t n_defaults,
-    struct dns_servers *out, struct cfg_err *err)
+read_list(struct gen *g, const struct cfg_node *dns, const char *name, const char *key, const char *const *defaults,
+    size_t n_defaults, struct dns_servers *out, struct cfg_err *err)
 {
 	const struct cfg_node *node = cfg_get(dns, name), *list;
 	int rc;
@@ -41,7 +41,8 @@ read_list(struct gen *g, const struct cfg_node *dns, const char *name, const cha
 static int
 read_scalars(const struct cfg_node *n, struct dns_config *c, struct cfg_err *err)
 {
-	static const char *const modes[] = { "normal", "fake-ip", "redir-host", NULL }, *const filters[] = { "blacklist", "whitelist", "rule", NULL };
+	static const char *const modes[] = { "normal", "fake-ip", "redir-host", NULL };
+	static const char *const filters[] = { "blacklist", "whitelist", "rule", NULL };
 	const struct {
 		const char *name, *key;
 		bool *out;
@@ -75,7 +76,8 @@ read_scalars(const struct cfg_node *n, struct dns_config *c, struct cfg_err *err
 	if (cfg_str(cfg_get(n, "listen"), "dns.listen", &c->listen, err) != 0 ||
 	    cfg_str(cfg_get(n, "cache-algorithm"), "dns.cache-algorithm", &algorithm, err) != 0 ||
 	    cfg_enum(cfg_get(n, "enhanced-mode"), "dns.enhanced-mode", modes, "invalid mode", &c->mode, err) != 0 ||
-	    cfg_enum(cfg_get(n, "fake-ip-filter-mode"), "dns.fake-ip-filter-mode", filters, "invalid mode", &c->fake_filter_mode, err) != 0)
+	    cfg_enum(cfg_get(n, "fake-ip-filter-mode"), "dns.fake-ip-filter-mode", filters, "invalid mode", &c->fake_filter_mode,
+	    err) != 0)
 		return -E_INVAL;
 	c->arc = algorithm[0] != '\0' && !str_equal(algorithm, "lru");
 	if (c->ipv6_timeout_ms == 0)
@@ -116,7 +118,8 @@ read_fake_ip(struct gen *g, const struct cfg_node *root, const struct cfg_node *
 	if (rc == 0)
 		rc = read_pool(cfg_get(n, "fake-ip-range6"), "dns.fake-ip-range6", "", 6, &c->fake6, err);
 	if (rc == 0 && c->fake4.ip.family == 0 && c->fake6.ip.family == 0)
-		rc = cfg_fail(err, n, "dns.fake-ip-range", "disallow `fake-ip-range` and `fake-ip-range6` both empty with fake-ip mode");
+		rc = cfg_fail(err, n, "dns.fake-ip-range",
+		    "disallow `fake-ip-range` and `fake-ip-range6` both empty with fake-ip mode");
 	return rc == 0 ? dns_fake_filter_check(&g->arena, root, n, c->fake_filter_mode, err) : rc;
 }
 
@@ -151,7 +154,8 @@ read_servers(struct gen *g, const struct cfg_node *root, const struct cfg_node *
 		return cfg_fail(err, cfg_get(n, "proxy-server-nameserver-policy"), "dns.proxy-server-nameserver-policy",
 		    "disallow empty `proxy-server-nameserver` when `proxy-server-nameserver-policy` is set");
 	if (read_list(g, n, "direct-nameserver", "dns.direct-nameserver", NULL, 0, &c->direct, err) != 0 ||
-	    read_list(g, n, "default-nameserver", "dns.default-nameserver", default_bootstrap, countof(default_bootstrap), &c->bootstrap, err) != 0)
+	    read_list(g, n, "default-nameserver", "dns.default-nameserver", default_bootstrap, countof(default_bootstrap),
+	    &c->bootstrap, err) != 0)
 		return -E_INVAL;
 	return check_bootstrap(n, c, err);
 }
@@ -176,7 +180,8 @@ not_yet_servers(const struct dns_servers *l, const char *key)
 		if (dns_server_plain(&l->s[i]))
 			plain++;
 		else
-			log_warn("%s: %s does not work yet and is not asked: only addresses over UDP and TCP, without a proxy, are", key, l->s[i].text);
+			log_warn("%s: %s does not work yet and is not asked: only addresses by UDP or TCP without a proxy are",
+			    key, l->s[i].text);
 	}
 	if (l->n > 0 && plain == 0)
 		log_warn("%s: no server of this list can be asked, %s instead", key,
@@ -204,17 +209,19 @@ warn_not_yet(const struct cfg_node *n, const struct dns_config *c)
 static void
 defaults(struct dns_config *c)
 {
-	*c = (struct dns_config){ .listen = "", .mode = ENHANCED_REDIR_HOST, .use_hosts = true, .use_system_hosts = true, .fake_ttl = 1 };
+	*c = (struct dns_config){ .listen = "", .mode = ENHANCED_REDIR_HOST, .use_hosts = true,
+		.use_system_hosts = true, .fake_ttl = 1 };
 }
 
 int
 dns_parse(struct gen *g, const struct cfg_node *root, struct cfg_err *err)
 {
-	static const char *const known[] = { "enable", "listen", "listen-routing-mark", "ipv6", "ipv6-timeout", "prefer-h3", "cache-algorithm",
-		"cache-max-size", "enhanced-mode", "fake-ip-range", "fake-ip-range6", "fake-ip-filter", "fake-ip-filter-mode", "fake-ip-ttl", "use-hosts",
-		"use-system-hosts", "respect-rules", "default-nameserver", "nameserver", "fallback", "fallback-filter", "fallback-lazy-query",
-		"nameserver-policy", "proxy-server-nameserver", "proxy-server-nameserver-policy", "direct-nameserver", "direct-nameserver-follow-policy",
-		NULL };
+	static const char *const known[] = { "enable", "listen", "listen-routing-mark", "ipv6", "ipv6-timeout", "prefer-h3",
+		"cache-algorithm", "cache-max-size", "enhanced-mode", "fake-ip-range", "fake-ip-range6", "fake-ip-filter",
+		"fake-ip-filter-mode", "fake-ip-ttl", "use-hosts", "use-system-hosts", "respect-rules", "default-nameserver",
+		"nameserver", "fallback", "fallback-filter", "fallback-lazy-query", "nameserver-policy",
+		"proxy-server-nameserver", "proxy-server-nameserver-policy", "direct-nameserver",
+		"direct-nameserver-follow-policy", NULL };
 	const struct cfg_node *n;
 	struct dns_config *c;
 	int rc = cfg_map(cfg_get(root, "dns"), "dns", &n, err);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What dns_parse() makes of the dns: section (spec/config.md 4), for the resolver now and for the DNS service later. Everything lives in the
- * generation's arena. */
+/* What dns_parse() makes of the dns: section (spec/config.md 4), for the resolver now and for the DNS service later.
+ * Everything lives in the generation's arena. */
 #ifndef SLUICE_WORKER_DNS_CONFIG_H
 #define SLUICE_WORKER_DNS_CONFIG_H
 
@@ -11,7 +11,10 @@
 #include "common/arena.h"
 #include "common/config_tree.h"
 
-enum dns_net { DNS_NET_UDP, DNS_NET_TCP, DNS_NET_TLS, DNS_NET_HTTP, DNS_NET_HTTPS, DNS_NET_QUIC, DNS_NET_SYSTEM, DNS_NET_DHCP, DNS_NET_RCODE };
+enum dns_net {
+	DNS_NET_UDP, DNS_NET_TCP, DNS_NET_TLS, DNS_NET_HTTP, DNS_NET_HTTPS, DNS_NET_QUIC, DNS_NET_SYSTEM, DNS_NET_DHCP,
+	DNS_NET_RCODE
+};
 enum { DNS_NO_QTYPES_MAX = 8 };		/* disable-qtype-N parameters of one server; more are ignored with a warning */
 
 struct dns_server {
@@ -48,16 +51,20 @@ struct dns_config {
 };
 
 /* server.c: one list; where is the key for errors, e.g. "dns.nameserver". 0 or -E_INVAL. */
-int dns_server_parse(struct arena *a, const char *text, int index, struct dns_server *out, const struct cfg_node *n, const char *key,
-    struct cfg_err *err);
+int dns_server_parse(struct arena *a, const char *text, int index, struct dns_server *out, const struct cfg_node *n,
+    const char *key, struct cfg_err *err);
 /* A whole list; a text that is in it already is dropped. */
-int dns_servers_parse(struct arena *a, const struct cfg_node *list, const char *key, struct dns_servers *out, struct cfg_err *err);
+int dns_servers_parse(struct arena *a, const struct cfg_node *list, const char *key, struct dns_servers *out,
+    struct cfg_err *err);
 /* One that can be asked without a name, TLS or an outbound. */
 bool dns_server_plain(const struct dns_server *s);
 
-/* filter.c: the keys that select names and addresses. root is the whole configuration: rule sets are looked up in its rule-providers. */
-int dns_policy_check(struct arena *a, const struct cfg_node *root, const struct cfg_node *dns, const char *key, struct cfg_err *err);
-int dns_fake_filter_check(struct arena *a, const struct cfg_node *root, const struct cfg_node *dns, int mode, struct cfg_err *err);
+/* filter.c: the keys that select names and addresses. root is the whole configuration: rule sets are looked up in its
+ * rule-providers. */
+int dns_policy_check(struct arena *a, const struct cfg_node *root, const struct cfg_node *dns, const char *key,
+    struct cfg_err *err);
+int dns_fake_filter_check(struct arena *a, const struct cfg_node *root, const struct cfg_node *dns, int mode,
+    struct cfg_err *err);
 int dns_fallback_filter_check(const struct cfg_node *dns, bool used, struct cfg_err *err);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The keys of dns: that select by name or address: nameserver-policy, fake-ip-filter, fallback-filter (spec/config.md 4). Validated here with the
- * reference's texts; what they select is not acted upon yet, so nothing is kept. Called by config.c. */
+/* The keys of dns: that select by name or address: nameserver-policy, fake-ip-filter, fallback-filter (spec/config.md 4).
+ * Validated here with the reference's texts; what they select is not acted upon yet, so nothing is kept. Called by config.c. */
 #include <string.h>
 #include <strings.h>
 
@@ -48,7 +48,8 @@ check_sets(const struct check *c, char *names)
 		if (set_behaves(set, "ipcidr"))
 			return cfg_fail(c->err, c->node, c->key, "rule provider type error, except domain,actual IPCIDR");
 		if (set_behaves(set, "classical"))
-			log_warn("line %u: %s: of the classical rule set %s only the domain rules count", c->node->line, c->key, name);
+			log_warn("line %u: %s: of the classical rule set %s only the domain rules count", c->node->line,
+			    c->key, name);
 	}
 	return 0;
 }
@@ -73,8 +74,8 @@ check_policy_key(const struct check *c, const char *text)
 		return check_sets(c, sets);
 	if (after(copy, "geosite:") != NULL)
 		return 0;
-	if (strchr(copy, ',') == NULL)
-		return domain_pattern_valid(copy) ? 0 : cfg_fail(c->err, c->node, c->key, "DNS ResoverRule invalid domain: %s", copy);
+	if (copy[0] == '\0')
+		return cfg_fail(c->err, c->node, c->key, "DNS ResoverRule invalid domain: ");
 	for (char *p = strtok_r(copy, ",", &save); p != NULL; p = strtok_r(NULL, ",", &save))
 		if (!domain_pattern_valid(p))
 			return cfg_fail(c->err, c->node, c->key, "DNS ResoverRule invalid domain: %s", p);
@@ -124,7 +125,8 @@ dns_policy_check(struct arena *a, const struct cfg_node *root, const struct cfg_
 static int
 check_fake_rule(const struct check *c, int index, const char *line)
 {
-	static const char *const types[] = { "DOMAIN", "DOMAIN-SUFFIX", "DOMAIN-KEYWORD", "DOMAIN-REGEX", "DOMAIN-WILDCARD", "GEOSITE", "RULE-SET" };
+	static const char *const types[] = { "DOMAIN", "DOMAIN-SUFFIX", "DOMAIN-KEYWORD", "DOMAIN-REGEX", "DOMAIN-WILDCARD",
+		"GEOSITE", "RULE-SET" };
 	char *copy = arena_strdup(c->arena, line), *type = copy, *payload = strchr(copy, ','), *action;
 	const struct cfg_node *set;
 	size_t i = 0;
@@ -138,20 +140,23 @@ check_fake_rule(const struct check *c, int index, const char *line)
 	type = str_trim(type);
 	action = str_trim(action);
 	if (!str_case_equal(action, "fake-ip") && !str_case_equal(action, "real-ip"))
-		return cfg_fail(c->err, c->node, c->key, "dns.fake-ip-filter[%d] [%s] error: invalid action '%s', must be 'fake-ip' or 'real-ip'",
-		    index, line, action);
+		return cfg_fail(c->err, c->node, c->key,
+		    "dns.fake-ip-filter[%d] [%s] error: invalid action '%s', must be 'fake-ip' or 'real-ip'", index, line,
+		    action);
 	if (str_equal(type, "MATCH"))
 		return 0;
 	while (i < countof(types) && !str_equal(type, types[i]))
 		i++;
 	if (i == countof(types))
 		return cfg_fail(c->err, c->node, c->key,
-		    "dns.fake-ip-filter[%d] [%s] error: rule type '%s' not supported, only domain-based rules allowed", index, line, type);
+		    "dns.fake-ip-filter[%d] [%s] error: rule type '%s' not supported, only domain-based rules allowed",
+		    index, line, type);
 	if (i < countof(types) - 1)
 		return 0;
 	set = find_set(c->root, payload);
 	if (set == NULL)
-		return cfg_fail(c->err, c->node, c->key, "dns.fake-ip-filter[%d] [%s] error: rule-set '%s' not found", index, line, payload);
+		return cfg_fail(c->err, c->node, c->key, "dns.fake-ip-filter[%d] [%s] error: rule-set '%s' not found", index,
+		    line, payload);
 	if (set_behaves(set, "ipcidr"))
 		return cfg_fail(c->err, c->node, c->key,
 		    "dns.fake-ip-filter[%d] [%s] error: rule-set behavior is IPCIDR, must be domain or classical", index, line);
@@ -200,20 +205,23 @@ check_fallback_values(const struct cfg_node *ips, const struct cfg_node *domains
 		const char *s = cfg_text(n);
 
 		if (prefix_parse(&prefix, s) != 0)
-			return cfg_fail(err, n, "dns.fallback-filter.ipcidr", "DNS FallbackIP[%d] format error: netip.ParsePrefix(\"%s\"): %s", i, s,
+			return cfg_fail(err, n, "dns.fallback-filter.ipcidr",
+			    "DNS FallbackIP[%d] format error: netip.ParsePrefix(\"%s\"): %s", i, s,
 			    strchr(s, '/') == NULL ? "no '/'" : "unable to parse IP or bad bits after slash");
 		i++;
 	}
 	i = 0;
 	cfg_each(n, domains) {
 		if (!domain_pattern_valid(cfg_text(n)))
-			return cfg_fail(err, n, "dns.fallback-filter.domain", "DNS FallbackDomain[%d] format error: invalid domain", i);
+			return cfg_fail(
+			    err, n, "dns.fallback-filter.domain", "DNS FallbackDomain[%d] format error: invalid domain", i);
 		i++;
 	}
 	return 0;
 }
 
-/* The values count only beside a fallback list; without one a bad value is but warned about, as the reference does not look at it. */
+/* The values count only beside a fallback list; without one a bad value is but warned about, as the reference does not look
+ * at it. */
 int
 dns_fallback_filter_check(const struct cfg_node *dns, bool used, struct cfg_err *err)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The hosts: section (spec/config.md 3) and the system's hosts file: names with fixed addresses and aliases of names. Built while CONFIGURING by hosts_parse()
- * and, if dns: wants it, hosts_add_system(); read by the rules and by everything that dials. Owned by the generation: values in its arena, the
- * table of the system's names by hosts_free(). */
+/* The hosts: section (spec/config.md 3) and the system's hosts file: names with fixed addresses and aliases of names. Built
+ * while CONFIGURING by hosts_parse() and, if dns: wants it, hosts_add_system(); read by the rules and by everything that
+ * dials. Owned by the generation: values in its arena, the table of the system's names by hosts_free(). */
 #include "worker/dns/hosts.h"
 
 #include <string.h>
@@ -54,11 +54,13 @@ value_add(struct gen *g, struct host_value *v, const struct ip *ip)
 static bool
 link_local(const struct ip *ip)
 {
-	return ip->family == 4 ? ip->b[0] == 169 && ip->b[1] == 254 : ip->b[0] == 0xfe && (ip->b[1] & 0xc0) == 0x80;	/* RFC 3927, RFC 4291 2.4 */
+	if (ip->family == 4)
+		return ip->b[0] == 169 && ip->b[1] == 254;		/* RFC 3927 */
+	return ip->b[0] == 0xfe && (ip->b[1] & 0xc0) == 0x80;		/* RFC 4291 2.4 */
 }
 
-/* This process cannot list interfaces (no netlink socket), but routing tells the address that it would send from: towards the rest of the
- * world and towards the private networks. connect() of a UDP socket sends nothing. */
+/* This process cannot list interfaces (no netlink socket), but routing tells the address that it would send from: towards
+ * the rest of the world and towards the private networks. connect() of a UDP socket sends nothing. */
 static void
 add_local(struct gen *g, struct host_value *v)
 {
@@ -108,7 +110,8 @@ alias_of(struct gen *g, const char *text)
 static int
 invalid(const struct cfg_node *n, const char *key, struct cfg_err *err)
 {
-	const char *text = n->type == CFG_NULL ? "<nil>" : n->type == CFG_LIST ? "[]" : n->type == CFG_MAP ? "map[]" : cfg_text(n);
+	static const char *const kinds[] = { [CFG_NULL] = "<nil>", [CFG_SCALAR] = "", [CFG_LIST] = "[]", [CFG_MAP] = "map[]" };
+	const char *text = n->type == CFG_SCALAR ? cfg_text(n) : kinds[n->type];
 
 	return cfg_fail(err, n, key, "%s is not a valid value", text);
 }

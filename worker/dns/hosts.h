@@ -8,7 +8,7 @@
 #include "worker/gen.h"
 
 enum {
-	HOSTS_CHAIN_MAX = 64,		/* aliases in a row: more are refused in hosts:, and lead nowhere where patterns make them */
+	HOSTS_CHAIN_MAX = 64,		/* aliases in a row: more are refused, or lead nowhere where later entries made them */
 	HOSTS_SYSTEM_MAX = 262144	/* names taken from the system's hosts file; the rest is ignored with a warning */
 };
 

@@ -15,7 +15,8 @@
 
 enum {
 	UPSTREAMS_MAX = 16,		/* asked of one list; later ones are not */
-	RESOLVER_SOCKETS_MAX = 8192,	/* of all exchanges; at the cap a server is not asked, and a question that could ask none ends with E_LIMIT */
+	/* of all exchanges; at the cap a server is not asked, and a question that could ask none ends with E_LIMIT */
+	RESOLVER_SOCKETS_MAX = 8192,
 	SYSTEM_SERVERS_MAX = 3,		/* resolv.conf(5) */
 	DNS_IPV6_TIMEOUT_MS = 100,
 	LOOKUP_BUCKETS = 1024, CACHE_BUCKETS = 4096
@@ -57,11 +58,12 @@ int system_servers(struct worker *w, struct ip out[static SYSTEM_SERVERS_MAX]);
 int resolv_conf_read(char *text, struct ip out[static SYSTEM_SERVERS_MAX]);	/* the text is changed */
 void system_hosts(struct gen *g);
 
-/* transport.c. The message is lent: useful (of A and AAAA: with an address), or, when no server had such a one, empty. err else: E_TIMEOUT, E_DNS (every
- * server failed or refused), E_LIMIT. */
+/* transport.c. The message is lent: useful (of A and AAAA: with an address), or, when no server had such a one, empty. err
+ * else: E_TIMEOUT, E_DNS (every server failed or refused), E_LIMIT. */
 struct exchange;
 typedef void exchange_cb(void *arg, int err, const uint8_t *msg, size_t n);
-/* Asks every server of the set at once. cb is called once, never from inside; the exchange is gone then. 0, -E_INVAL (no such name), -E_LIMIT, -E_NOMEM. */
+/* Asks every server of the set at once. cb is called once, never from inside; the exchange is gone then. 0, -E_INVAL (no
+ * such name), -E_LIMIT, -E_NOMEM. */
 int exchange_start(struct resolver *r, const struct upstreams *set, const char *name, uint16_t type, exchange_cb *cb, void *arg,
     struct exchange **out);
 void exchange_cancel(struct exchange *x);
@@ -73,7 +75,8 @@ struct cache_hit {
 	int n;				/* 0: it is known that there is none */
 };
 bool cache_find(struct resolver *r, enum resolve_use use, int family, const char *name, struct cache_hit *hit);
-void cache_store(struct resolver *r, enum resolve_use use, int family, const char *name, const struct ip *ips, int n, uint32_t ttl_s);
+void cache_store(struct resolver *r, enum resolve_use use, int family, const char *name, const struct ip *ips, int n,
+    uint32_t ttl_s);
 void cache_flush(struct resolver *r);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The messages of the DNS server; see reply.h. A name server's answer to the very question of the client is passed as bytes: the names in front of its
- * records have the same length, so compression pointers stay right. Behind a hosts alias the name differs, and the records are written anew. */
+/* The messages of the DNS server; see reply.h. A name server's answer to the very question of the client is passed as bytes: the
+ * names in front of its records have the same length, so compression pointers stay right. Behind a hosts alias the name differs,
+ * and the records are written anew. */
 #include "worker/dns/reply.h"
 
 #include <string.h>
@@ -156,8 +157,8 @@ finish(struct writer *w, const struct dns_question *q, unsigned flags, int rcode
 		w->count[DNS_ADDITIONAL]++;
 	}
 	set16(p, q->id);
-	set16(p + 2, DNS_F_QR | DNS_F_RA | (q->flags & (unsigned)(OPCODE | DNS_F_RD | DNS_F_CD)) | flags | (w->cut ? DNS_F_TC : 0u) |
-	    ((unsigned)rcode & DNS_F_RCODE));
+	flags |= DNS_F_QR | DNS_F_RA | (q->flags & (unsigned)(OPCODE | DNS_F_RD | DNS_F_CD)) | (w->cut ? DNS_F_TC : 0u);
+	set16(p + 2, flags | ((unsigned)rcode & DNS_F_RCODE));
 	set16(p + 4, q->n > 0);
 	for (int i = 0; i < DNS_SECTIONS_; i++)
 		set16(p + 6 + 2 * i, w->count[i]);
@@ -273,7 +274,8 @@ fold(uint8_t c)
 static bool
 same_question(const struct dns_question *q, const struct dns_msg *m)
 {
-	if ((m->flags & DNS_F_QR) == 0 || m->questions != 1 || m->qtype != q->type || m->qclass != q->class || m->off != DNS_HEADER + q->n + 4u)
+	if ((m->flags & DNS_F_QR) == 0 || m->questions != 1 || m->qtype != q->type || m->qclass != q->class ||
+	    m->off != DNS_HEADER + q->n + 4u)
 		return false;
 	for (size_t i = 0; i < q->n; i++)
 		if (fold(m->p[DNS_HEADER + i]) != fold(q->name[i]))
@@ -312,7 +314,8 @@ dns_reply_pass(const struct dns_question *q, uint8_t *out, size_t cap, const uin
 	return finish(&w, q, DNS_F_AA | (m.flags & (unsigned)DNS_F_TC), m.flags & DNS_F_RCODE);
 }
 
-/* The name at off without pointers; *after is where the record goes on. 0 when it is broken: pointers lead backwards only (RFC 1035 4.1.4). */
+/* The name at off without pointers; *after is where the record goes on. 0 when it is broken: pointers lead backwards only (RFC
+ * 1035 4.1.4). */
 static size_t
 expand(const uint8_t *p, size_t n, size_t off, uint8_t out[static DNS_NAME_MAX], size_t *after)
 {
@@ -346,20 +349,20 @@ expand(const uint8_t *p, size_t n, size_t off, uint8_t out[static DNS_NAME_MAX],
 	return k;
 }
 
-/* Writes a record of an answer anew; those of types that an address question does not need are left out. -E_PROTO for a broken one. */
+/* Writes a record of an answer anew; those of types that an address question does not need are left out. -E_PROTO: a broken one. */
 static int
 copy_record(struct writer *w, const struct dns_msg *m, const struct dns_rr *rr)
 {
 	size_t end = rr->rdata + rr->rdlen, at = rr->rdata, n;
-	bool cname = rr->type == DNS_T_CNAME, soa = rr->type == DNS_T_SOA;
+	bool address = rr->type == DNS_T_A || rr->type == DNS_T_AAAA, cname = rr->type == DNS_T_CNAME, soa = rr->type == DNS_T_SOA;
 	uint8_t name[DNS_NAME_MAX];
 	struct record r;
 	struct ip ip;
 	bool ok;
 
-	if (soa ? rr->section != DNS_AUTHORITY : rr->section != DNS_ANSWER || !(cname || rr->type == DNS_T_A || rr->type == DNS_T_AAAA))
+	if (!cname && !soa && !address)
 		return 0;
-	if (!cname && !soa && dns_rr_ip(m, rr, &ip) != 0)
+	if (rr->section != (soa ? DNS_AUTHORITY : DNS_ANSWER) || (address && dns_rr_ip(m, rr, &ip) != 0))
 		return 0;
 	n = expand(m->p, m->n, rr->name, name, &at);
 	if (n == 0)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The messages of the DNS server (RFC 1035 4, EDNS RFC 6891): a client's question read, and the answers to it written. No I/O, no state, nothing
- * allocated; nothing that a client or a name server sent is believed. Used by serve.c. */
+/* The messages of the DNS server (RFC 1035 4, EDNS RFC 6891): a client's question read, and the answers to it written. No I/O,
+ * no state, nothing allocated; nothing that a client or a name server sent is believed. Used by serve.c and serve_tcp.c. */
 #ifndef SLUICE_WORKER_DNS_REPLY_H
 #define SLUICE_WORKER_DNS_REPLY_H
 
@@ -27,18 +27,21 @@ struct dns_question {
 	uint8_t name[DNS_NAME_MAX];	/* wire form, in the case that it came in */
 };
 
-/* 0; a positive RCODE to answer with; or -E_PROTO: no question at all, not to be answered. q is filled as far as was read, for dns_reply_empty(). */
+/* 0; a positive RCODE to answer with; or -E_PROTO: no question at all, not to be answered, q is untouched. Else q is filled as
+ * far as it could be read, for dns_reply_empty(). */
 int dns_question_read(struct dns_question *q, const uint8_t *p, size_t n);
 /* The name without final dot; false when a text cannot tell it: a label with a dot or NUL. */
 bool dns_question_host(const struct dns_question *q, char out[static HOST_MAX + 1]);
 
-/* All of these write a reply of at most cap bytes, cap >= DNS_REPLY_MIN; what does not fit is left out and TC set. The length, or -E_*. */
+/* All of these write a reply of at most cap bytes, cap >= DNS_REPLY_MIN; what does not fit is left out and TC set. The length or
+ * -E_*. */
 int dns_reply_empty(const struct dns_question *q, uint8_t *out, size_t cap, int rcode);
 /* The addresses of the family that is asked for. */
 int dns_reply_ips(const struct dns_question *q, uint8_t *out, size_t cap, const struct ip *ips, int n);
 /* A name server's answer to the same question, but for its OPT record and what follows that. -E_PROTO: it is no such thing. */
 int dns_reply_pass(const struct dns_question *q, uint8_t *out, size_t cap, const uint8_t *msg, size_t n);
-/* A CNAME to alias, then the addresses, aliases and SOA of a name server's answer to a question for alias; msg NULL: the CNAME alone. */
+/* A CNAME to alias, then the addresses, aliases and SOA of a name server's answer to a question for alias; msg NULL: the CNAME
+ * only. */
 int dns_reply_alias(const struct dns_question *q, uint8_t *out, size_t cap, const char *alias, const uint8_t *msg, size_t n);
 
 #endif

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* Name resolution of the worker: see resolver.h. Called by rules, outbounds and the API; asks by transport.c, remembers in cache.c. Owns the lookups.
+/* Name resolution of the worker: see resolver.h. Called by rules, outbounds and the API; asks by transport.c, remembers in
+ * cache.c. Owns the lookups.
  *
- * A lookup is one name at one set of name servers, in flight; it has a half for each family, asked for only when somebody wants it, and the
- * requests that wait. Equal questions meet in it. A request is answered when its families are known: of both, IPv6 is waited for
- * ipv6-timeout after IPv4 brought addresses, and to its end when IPv4 brought none. Answers are copied into the requests and told by
- * tasks at the end of the turn, so nobody is called back from inside a call, and a callback may do what it likes. A lookup that nobody waits
- * for any more goes on for the cache's sake if it was answered in part, and ends at once if it was cancelled. */
+ * A lookup is one name at one set of name servers, in flight; it has a half for each family, asked for only when somebody
+ * wants it, and the requests that wait. Equal questions meet in it. A request is answered when its families are known: of
+ * both, IPv6 is waited for ipv6-timeout after IPv4 brought addresses, and to its end when IPv4 brought none. Answers are
+ * copied into the requests and told by tasks at the end of the turn, so nobody is called back from inside a call, and a
+ * callback may do what it likes. A lookup that nobody waits for any more goes on for the cache's sake if it was answered in
+ * part, and ends at once if it was cancelled. */
 #include "worker/dns/resolver.h"
 
 #include <stdlib.h>
@@ -174,14 +176,15 @@ start_patience(struct lookup *l)
 {
 	struct ev_loop *ev = l->r->loop->ev;
 
-	if (l->half[0].state != HALF_DONE || l->half[0].n == 0 || l->half[1].state != HALF_ASKING || l->impatient || ev_is_active(&l->patience))
+	if (l->half[0].state != HALF_DONE || l->half[0].n == 0 || l->half[1].state != HALF_ASKING || l->impatient ||
+	    ev_is_active(&l->patience))
 		return;
 	ev_timer_set(&l->patience, (double)l->r->conf.ipv6_timeout_ms / 1000.0, 0.);
 	ev_timer_start(ev, &l->patience);
 }
 
-/* The addresses of an answer, and how long they hold: the least TTL of its answer section, CNAMEs too; without addresses what the SOA
- * record says (RFC 2308 5), and 0 = not at all without one. */
+/* The addresses of an answer, and how long they hold: the least TTL of its answer section, CNAMEs too; without addresses
+ * what the SOA record says (RFC 2308 5), and 0 = not at all without one. */
 static uint32_t
 read_answer(struct half *h, uint16_t type, const uint8_t *msg, size_t n)
 {
@@ -286,7 +289,8 @@ lookup_get(struct resolver *r, enum resolve_use use, const char *name)
 
 /* ---- asking */
 
-/* What is known without asking anybody: an address is its own answer, then the hosts entries. True when q is answered; else *name is what to ask for. */
+/* What is known without asking anybody: an address is its own answer, then the hosts entries. True when q is answered; else
+ * *name is what to ask for. */
 static bool
 answer_at_once(struct gen *g, struct resolve_req *q, const char *host, int cut, const char **name)
 {
@@ -425,7 +429,8 @@ static void
 set_add(struct upstreams *set, const struct ip *ip, uint16_t port, bool tcp, const struct dns_server *conf)
 {
 	if (set->n == UPSTREAMS_MAX) {
-		log_warn("more than %d name servers in one list: %s is not asked", UPSTREAMS_MAX, conf != NULL ? conf->text : "one of the system's");
+		log_warn("more than %d name servers in one list: %s is not asked", UPSTREAMS_MAX,
+		    conf != NULL ? conf->text : "one of the system's");
 		return;
 	}
 	set->u[set->n++] = (struct upstream){ .ip = *ip, .port = port, .tcp = tcp, .conf = conf };

@@ -37,8 +37,8 @@ void resolver_cancel(struct resolve_req *req);		/* no cb after; idempotent */
 void resolver_flush(struct gen *g);
 /* GET /dns/query: one raw question to the main nameservers; done gets the answer message, lent, or err. */
 typedef void dns_raw_cb(void *arg, int err, const uint8_t *msg, size_t n);
-int resolver_query(struct gen *g, const char *name, uint16_t qtype, dns_raw_cb *done, void *arg);	/* 0: done is called once, later; -E_UNSUP:
-		* dns is off; -E_INVAL: no such name; -E_LIMIT, -E_NOMEM */
+/* 0: done is called once, later. -E_UNSUP: dns is off; -E_INVAL: no such name; -E_NOMEM. */
+int resolver_query(struct gen *g, const char *name, uint16_t qtype, dns_raw_cb *done, void *arg);
 /* Ends every question without calling anybody back and frees what is not the arena's. For tests and the end of a process. */
 void resolver_stop(struct gen *g);
 

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* The TCP clients of the DNS server (RFC 1035 4.2.2, RFC 7766): framing, several questions in flight, answers in the order in which they come. Used by
- * serve.c. Owns the clients and what they have not taken yet.
+/* The TCP clients of the DNS server (RFC 1035 4.2.2, RFC 7766): framing, several questions in flight, answers in the order in
+ * which they come. Used by serve.c. Owns the clients and what they have not taken yet.
  *
- * An answer that is known at once is sent from inside the reading of its question, so a client is freed at the end of the turn. */
+ * An answer that is known at once is sent from inside the reading of its question, so a client is freed at the end of the turn.
+ * At the caps of serve.h and with an answer not yet taken, nothing more is read from the client. */
 #include "worker/dns/serve.h"
 
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -154,14 +156,17 @@ client_flush(struct client *c)
 static void
 client_ask(struct client *c, const uint8_t *p, size_t n)
 {
-	struct query *q = serve_query_new(c->s), full;
+	struct query *q = serve_query_new(c->s);
+	struct dns_question refused;
+	int k;
 
 	client_touch(c);
 	if (q == NULL) {
 		/* said rather than dropped: the client would wait on a good connection */
-		int k = dns_question_read(&full.q, p, n) < 0 ? 0 : dns_reply_empty(&full.q, serve_room(c->s), DNS_MSG_MAX, DNS_R_SERVFAIL);
-
 		serve_lose(c->s, "too many questions in flight");
+		if (dns_question_read(&refused, p, n) < 0)
+			return;
+		k = dns_reply_empty(&refused, serve_room(c->s), DNS_MSG_MAX, DNS_R_SERVFAIL);
 		if (k > 0)
 			serve_client_send(c, (size_t)k);
 		return;
@@ -262,12 +267,15 @@ on_idle(struct ev_loop *ev, ev_timer *t, int revents)
 static void
 client_new(struct serve *s, int fd)
 {
+	static const int on = 1;
 	struct client *c = malloc(sizeof(*c));
 
 	if (c == NULL) {
 		close(fd);
 		return;
 	}
+	/* an answer must not wait for the acknowledgement of the one before */
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	memset(c, 0, offsetof(struct client, in));
 	c->s = s;
 	c->fd = fd;

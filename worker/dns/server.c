@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The syntax of a name server in the configuration: "1.1.1.1", "tcp://host:53", "https://host/path#proxy&h3=true" (spec/config.md 4, "Server
- * syntax"). Called by config.c for every list; allocates in the generation's arena. */
+/* The syntax of a name server in the configuration: "1.1.1.1", "tcp://host:53", "https://host/path#proxy&h3=true"
+ * (spec/config.md 4, "Server syntax"). Called by config.c for every list; allocates in the generation's arena. */
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -92,7 +92,8 @@ static int
 read_rcode(const struct parse *p, struct dns_server *s, const char *name)
 {
 	/* RFC 1035 4.1.1, in order of value */
-	static const char *const names[] = { "success", "format_error", "server_failure", "name_error", "not_implemented", "refused" };
+	static const char *const names[] = { "success", "format_error", "server_failure", "name_error", "not_implemented",
+		"refused" };
 
 	for (size_t i = 0; i < countof(names); i++) {
 		if (str_equal(name, names[i])) {
@@ -138,7 +139,8 @@ read_param(const struct parse *p, struct dns_server *s, const char *name, const 
 		s->no_ipv4 = on;
 	else if (str_equal(name, "disable-ipv6"))
 		s->no_ipv6 = on;
-	else if (str_starts(name, qtype) && on && s->n_no_qtypes < DNS_NO_QTYPES_MAX && str_to_i64(name + sizeof(qtype) - 1, 0, 65535, &v) == 0)
+	else if (str_starts(name, qtype) && on && s->n_no_qtypes < DNS_NO_QTYPES_MAX &&
+	    str_to_i64(name + sizeof(qtype) - 1, 0, 65535, &v) == 0)
 		s->no_qtypes[s->n_no_qtypes++] = (uint16_t)v;
 	else if (!str_starts(name, qtype) || on)
 		log_warn("%s[%d]: parameter %s=%s is not known and is ignored", p->key, p->index, name, value);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* What the resolver takes from the operating system: name servers of resolv.conf and names of the hosts file. Both texts come from the supervisor as file
- * descriptors while CONFIGURING; afterwards no file can be had, so they are not read again before the next generation. */
+/* What the resolver takes from the operating system: name servers of resolv.conf and names of the hosts file. Both texts
+ * come from the supervisor as file descriptors while CONFIGURING; afterwards no file can be had, so they are not read again
+ * before the next generation. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,7 +71,8 @@ resolv_conf_read(char *text, struct ip out[static SYSTEM_SERVERS_MAX])
 	char *lines = NULL;
 	int n = 0;
 
-	for (char *line = strtok_r(text, "\n", &lines); line != NULL && n < SYSTEM_SERVERS_MAX; line = strtok_r(NULL, "\n", &lines)) {
+	for (char *line = strtok_r(text, "\n", &lines); line != NULL && n < SYSTEM_SERVERS_MAX;
+	     line = strtok_r(NULL, "\n", &lines)) {
 		char *words = NULL, *word = strtok_r(line, blanks, &words), *address = strtok_r(NULL, blanks, &words);
 
 		if (word == NULL || address == NULL || !str_equal(word, "nameserver"))

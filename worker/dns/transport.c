@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* One question to a set of name servers, all at once: UDP, sent again when nothing comes, TCP where an answer was cut or the configuration says so. Called by
- * resolver.c. An exchange owns one connected socket per server, each with its own random identifier and, being new, its own random port
- * (RFC 5452 9); only what comes from the asked server with that identifier and the same question is an answer.
+/* One question to a set of name servers, all at once: UDP, sent again when nothing comes, TCP where an answer was cut or the
+ * configuration says so. Called by resolver.c. An exchange owns one connected socket per server, each with its own random
+ * identifier and, being new, its own random port (RFC 5452 9); only what comes from the asked server with that identifier
+ * and the same question is an answer.
  *
- * The first useful answer ends the exchange. One without addresses is kept as the result of last resort, and the others get a little longer. */
+ * The first useful answer ends the exchange. One without addresses is kept as the result of last resort, and the others get
+ * a little longer. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The value-carrying domain trie, see domain.h. Filled while a configuration is read, searched on the loop. All nodes share one hash table keyed by (parent,
- * label), so a top-level domain with many children costs no more than one with few. Its memory is the arena's: nothing is freed singly, and a
- * table that grew leaves its smaller predecessors there (less than its own size in all). */
+/* The value-carrying domain trie, see domain.h. Filled while a configuration is read, searched on the loop. All nodes share
+ * one hash table keyed by (parent, label), so a top-level domain with many children costs no more than one with few. Its
+ * memory is the arena's: nothing is freed singly, and a table that grew leaves its smaller predecessors there (less than its
+ * own size in all). */
 #include "worker/match/domain.h"
 
 #include <string.h>

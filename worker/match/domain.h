@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Domain wildcard patterns (spec/config.md 12) and the trie that carries a value per pattern: used by hosts: and by name server policies. Patterns:
- * "www.a.com" itself; "*.a.com" one label, "*" may stand for any whole label; ".a.com" any depth below; "+.a.com" both itself and below. At
- * each label from the right an exact child goes before "*", and both before "any depth"; a deeper hit always goes before a shallower one. */
+/* Domain wildcard patterns (spec/config.md 12) and the trie that carries a value per pattern: used by hosts: and by name
+ * server policies. Patterns: "www.a.com" itself; "*.a.com" one label, "*" may stand for any whole label; ".a.com" any depth
+ * below; "+.a.com" both itself and below. At each label from the right an exact child goes before "*", and both before "any
+ * depth"; a deeper hit always goes before a shallower one. */
 #ifndef SLUICE_WORKER_MATCH_DOMAIN_H
 #define SLUICE_WORKER_MATCH_DOMAIN_H
 

@@ -69,8 +69,8 @@ on_io(struct ev_loop *ev, ev_io *w, int revents)
 		stream_tell(&t->s, (int)events);
 }
 
-/* libev passes an interest of nothing on only when an unwanted event comes, which after the end of file is at once: so that one
- * is told now. */
+/* libev passes an interest of nothing on only when an unwanted event comes. Where nothing is wanted because of back-pressure or the
+ * end of file that is at once, and a wake-up for nothing: so it is told now. */
 static void
 interest(struct tcp *t)
 {
@@ -83,9 +83,12 @@ interest(struct tcp *t)
 	if (old != 0)
 		ev_io_stop(ev, &t->io);
 	if (now != 0) {
-		ev_io_modify(&t->io, now);
+		if (old != 0)
+			ev_io_modify(&t->io, now);
+		else
+			ev_io_set(&t->io, t->fd, now);	/* makes libev add it again even if nothing seems to have changed in this turn */
 		ev_io_start(ev, &t->io);
-	} else if ((t->s.state & ST_EOF) != 0) {
+	} else {
 		loop_forget(t->s.loop, t->fd);
 	}
 }

@@ -16,6 +16,7 @@
 #include "common/strutil.h"
 #include "worker/change.h"
 #include "worker/dns/resolver.h"
+#include "worker/dns/serve.h"
 #include "worker/gen.h"
 #include "worker/group/group.h"
 #include "worker/inbound/inbound.h"
@@ -136,6 +137,17 @@ open_inbounds(struct gen *g, struct cfg_err *err)
 	return 0;
 }
 
+static int
+open_dns(struct gen *g, struct cfg_err *err)
+{
+	char why[256] = "";
+	int rc = dns_serve_open(g, why, sizeof why);
+
+	if (rc < 0)
+		cfg_fail(err, NULL, "dns.listen", "dns.listen: %s", why);
+	return rc;
+}
+
 int
 apply_config(struct worker *w, int tree_fd, struct cfg_err *err)
 {
@@ -165,6 +177,8 @@ apply_config(struct worker *w, int tree_fd, struct cfg_err *err)
 	load_state(g);
 	rc = resolver_start(g, err);
 	if (rc == 0)
+		rc = open_dns(g, err);
+	if (rc == 0)
 		rc = open_inbounds(g, err);
 	if (rc != 0)
 		return rc;
@@ -182,6 +196,7 @@ apply_serve(struct worker *w)
 {
 	struct msg_log_level level = { .level = w->gen->general.log_level };
 
+	dns_serve_start(w->gen);
 	for (int i = 0; i < w->gen->n_inbounds; i++)
 		inbound_serve(w->gen->inbounds[i]);
 	if (w->lead) {

@@ -5,6 +5,7 @@
 
 #include "common/log.h"
 #include "worker/core/conn.h"
+#include "worker/dns/serve.h"
 #include "worker/handoff.h"
 #include "worker/inbound/inbound.h"
 #include "worker/ipc.h"
@@ -15,7 +16,7 @@ static bool stopping;
 void
 drain_check(struct worker *w)
 {
-	if ((w->draining || stopping) && w->n_conns == 0 && !handoff_busy())
+	if ((w->draining || stopping) && w->n_conns == 0 && !handoff_busy() && dns_serve_pending(w->gen) == 0)
 		ipc_end(w);
 }
 
@@ -30,6 +31,7 @@ on_check(struct ev_loop *loop, ev_timer *t, int events)
 static void
 watch(struct worker *w)
 {
+	dns_serve_pause(w->gen);
 	for (int i = 0; i < w->gen->n_inbounds; i++)
 		inbound_pause(w->gen->inbounds[i]);
 	if (ev_is_active(&check_timer))

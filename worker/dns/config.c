@@ -191,7 +191,6 @@ not_yet_servers(const struct dns_servers *l, const char *key)
 static void
 warn_not_yet(const struct cfg_node *n, const struct dns_config *c)
 {
-	not_yet(n, "listen", c->listen[0] != '\0');
 	not_yet(n, "listen-routing-mark", c->listen_mark != 0);
 	not_yet(n, "prefer-h3", c->prefer_h3);
 	not_yet(n, "enhanced-mode", c->mode != ENHANCED_NORMAL);

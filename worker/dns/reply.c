@@ -97,6 +97,8 @@ dns_question_read(struct dns_question *q, const uint8_t *p, size_t n)
 		}
 	if (rc < 0 || bad != 0)
 		return rc < 0 ? DNS_R_FORMAT : bad;
+	if (q->type == DNS_T_OPT)
+		return DNS_R_FORMAT;	/* nothing that a name has */
 	/* zones are not transferred, and other classes are nobody's here */
 	return q->class != DNS_CLASS_IN || q->type == T_AXFR || q->type == T_IXFR ? DNS_R_REFUSED : 0;
 }
@@ -349,12 +351,13 @@ expand(const uint8_t *p, size_t n, size_t off, uint8_t out[static DNS_NAME_MAX],
 	return k;
 }
 
-/* Writes a record of an answer anew; those of types that an address question does not need are left out. -E_PROTO: a broken one. */
+/* Writes a record of an answer anew; types that an address question does not need are left out. -E_PROTO: a broken one. */
 static int
 copy_record(struct writer *w, const struct dns_msg *m, const struct dns_rr *rr)
 {
 	size_t end = rr->rdata + rr->rdlen, at = rr->rdata, n;
-	bool address = rr->type == DNS_T_A || rr->type == DNS_T_AAAA, cname = rr->type == DNS_T_CNAME, soa = rr->type == DNS_T_SOA;
+	bool address = rr->type == DNS_T_A || rr->type == DNS_T_AAAA;
+	bool cname = rr->type == DNS_T_CNAME, soa = rr->type == DNS_T_SOA;
 	uint8_t name[DNS_NAME_MAX];
 	struct record r;
 	struct ip ip;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* The DNS server of dns.listen; see serve.h. A question goes through the stages of spec/config.md 14.2: hosts, (fake-ip and mapping
- * when they are there), the resolver. Messages are read and written by reply.c, TCP clients are serve_tcp.c's; this file owns the listeners and the pool of questions in flight.
+/* The DNS server of dns.listen; see serve.h. A question goes through the stages of spec/config.md 14.2: hosts, (fake-ip and
+ * mapping when they are there), the resolver. Messages are read and written by reply.c, TCP clients are serve_tcp.c's; this file
+ * owns the listeners and the pool of questions in flight.
  *
- * A question may outlive its client: resolver_query() cannot be cancelled, so the answer to one whose client has gone is dropped when
- * it comes. */
+ * A question may outlive its client: resolver_query() cannot be cancelled, so the answer to one whose client has gone is dropped
+ * when it comes. */
 #include "worker/dns/serve.h"
 
 #include <errno.h>
@@ -107,7 +108,8 @@ source_control(const struct query *q, struct msghdr *m)
 
 		ip_to_sockaddr6(&sa, &q->local, 0);
 		info.ipi6_addr = sa.in6.sin6_addr;
-		*h = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(info)), .cmsg_level = IPPROTO_IPV6, .cmsg_type = IPV6_PKTINFO };
+		*h = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(info)), .cmsg_level = IPPROTO_IPV6,
+			.cmsg_type = IPV6_PKTINFO };
 		memcpy(CMSG_DATA(h), &info, sizeof(info));
 		m->msg_controllen = CMSG_SPACE(sizeof(info));
 	} else {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The DNS server of dns.listen, UDP and TCP: only the lead worker's. The lead calls open while CONFIGURING, start at SERVE, pause at DRAIN. */
+/* The DNS server of dns.listen, UDP and TCP: the lead worker's only, which calls open while CONFIGURING, start at SERVE, pause
+ * at DRAIN. */
 #ifndef SLUICE_WORKER_DNS_SERVE_H
 #define SLUICE_WORKER_DNS_SERVE_H
 
@@ -8,7 +9,7 @@
 #include "worker/gen.h"
 
 enum {
-	DNS_SERVE_QUESTIONS_MAX = 4096,	/* in flight: a UDP question beyond it is dropped and counted, a TCP one answered with SERVFAIL */
+	DNS_SERVE_QUESTIONS_MAX = 4096,	/* in flight: beyond it one over UDP is dropped and counted, one over TCP gets SERVFAIL */
 	DNS_SERVE_CLIENTS_MAX = 256,	/* TCP: beyond it connections wait in the listener's queue */
 	DNS_SERVE_PER_CLIENT = 64,	/* in flight of one TCP client: beyond it nothing is read from it */
 	DNS_SERVE_IDLE_MS = 10000,	/* of a TCP client: without a whole question read or a byte of an answer taken */

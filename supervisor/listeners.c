@@ -347,6 +347,27 @@ listeners_child_gone(struct sup *s, struct child *c)
 	}
 }
 
+/* Proven, not assumed: every TCP and Unix slot is in the state in which the kernel queues connections. */
+static int
+listeners_accept(struct sup *s, char *why, size_t cap)
+{
+	list_each(n, &s->listeners->all) {
+		struct listener *l = container_of(n, struct listener, link);
+		char text[320];
+
+		for (int i = 0; l->key.kind != LISTEN_UDP && i < l->n_slots; i++) {
+			int accepts = 0;
+			socklen_t len = sizeof accepts;
+
+			if (getsockopt(l->fd[i], SOL_SOCKET, SO_ACCEPTCONN, &accepts, &len) == -1 || accepts == 0) {
+				snprintf(why, cap, "listen %s: the socket does not accept", key_text(&l->key, text, sizeof text));
+				return -E_BUSY;
+			}
+		}
+	}
+	return 0;
+}
+
 int
 listeners_serve(struct sup *s, char *why, size_t cap)
 {
@@ -364,7 +385,7 @@ listeners_serve(struct sup *s, char *why, size_t cap)
 			}
 		l->listening = true;
 	}
-	return 0;
+	return listeners_accept(s, why, cap);
 }
 
 void

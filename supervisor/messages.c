@@ -116,9 +116,9 @@ on_state(struct peer *p, struct wire *w, const int *fds)
 static int
 on_pong(struct peer *p, struct wire *w, const int *fds)
 {
-	(void)p;
 	(void)w;
 	(void)fds;
+	reload_pong(((struct child *)p->arg)->sup, p->arg);
 	return 0;
 }
 
@@ -309,7 +309,7 @@ const struct imsg_handler messages_table[] = {
 	{ MSG_OPEN,        "OPEN",        W_CONF | C_CONF | C_SERVING, FIXED(struct msg_open),  0, 0, on_open },
 	{ MSG_OPEN_UI,     "OPEN_UI",     C_SERVING,             4, 1024,                       0, 0, on_open_ui },
 	{ MSG_LISTEN,      "LISTEN",      W_CONF | W_SERVING | C_CONF | C_SERVING, FIXED(struct msg_listen), 0, 0, on_listen },
-	{ MSG_UNLISTEN,    "UNLISTEN",    W_LIVE | C_SERVING,    FIXED(struct msg_listen),      0, 0, on_unlisten },
+	{ MSG_UNLISTEN,    "UNLISTEN",    W_ANY | C_SERVING,     FIXED(struct msg_listen),      0, 0, on_unlisten },
 	{ MSG_CHANGE,      "CHANGE",      C_SERVING | W_SERVING, sizeof(struct msg_change), IMSG_BODY_MAX, 0, 0, on_change },
 	{ MSG_CHANGE_ACK,  "CHANGE_ACK",  W_ANY,                 FIXED(struct msg_result),      0, 0, on_change_ack },
 	{ MSG_RELOAD,      "RELOAD",      C_SERVING,             FIXED(struct msg_reload),      1, IMSG_FDS_UPTO, on_reload },

@@ -3,7 +3,8 @@
  * fails before that (file, syntax, reference, port, permission, crash, time) ends g+1 alone and is answered with the true reason.
  *
  *   request -> LOADING (a loader makes the tree) -> STARTING (N workers build it, READY each) -> CONTROLLER (SIGHUP only: it adopts its keys)
- *           -> switch: g DRAIN, g+1 SERVE -> answer.          RELOAD_SAME begins at STARTING with the serving tree.
+ *           -> PROVING (every worker answers a ping through its loop, every listener accepts) -> switch: g DRAIN, g+1 SERVE -> answer.
+ * RELOAD_SAME begins at STARTING with the serving tree.
  *
  * DRAIN goes out before SERVE: a listener's queue waits the moment between, and a datagram is not read by two. One at a time; RELOADS_MAX wait. */
 #include "supervisor/reload.h"
@@ -29,8 +30,8 @@
 #include "supervisor/state.h"
 
 enum { WAITERS_MAX = 64 };
-enum phase { RL_IDLE, RL_LOADING, RL_STARTING, RL_CONTROLLER };
-static const char *const phase_name[] = { "IDLE", "LOADING", "STARTING", "CONTROLLER" };
+enum phase { RL_IDLE, RL_LOADING, RL_STARTING, RL_CONTROLLER, RL_PROVING };
+static const char *const phase_name[] = { "IDLE", "LOADING", "STARTING", "CONTROLLER", "PROVING" };
 
 struct ask {
 	struct list link;
@@ -46,6 +47,7 @@ struct reload {
 	struct ask *now;
 	struct child *loader;
 	struct generation *gen;		/* g+1 while it starts */
+	int pongs;			/* of its workers, while PROVING */
 	ev_timer timer;
 	ev_tstamp began;
 };
@@ -215,7 +217,7 @@ on_timeout(struct ev_loop *loop, ev_timer *t, int events)
 	(void)loop;
 	(void)events;
 	refuse(s, 500, NULL, s->reload->phase == RL_LOADING ? "the loader did not finish in time" :
-	    s->reload->phase == RL_STARTING ? "the new workers were not ready in time" : "the controller did not answer in time");
+	    s->reload->phase == RL_CONTROLLER ? "the controller did not answer in time" : "the new workers were not ready in time");
 }
 
 static void
@@ -510,17 +512,25 @@ limit_generations(struct sup *s, uint32_t max)
 	}
 }
 
+/* The last proof: READY says that a worker was built, a pong that its loop turns. */
+static void
+prove(struct sup *s)
+{
+	struct reload *r = s->reload;
+
+	enter(s, RL_PROVING);
+	arm(s, PROVE_TIMEOUT_S);
+	r->pongs = 0;
+	for (int i = 0; i < r->gen->n_workers; i++)
+		child_send(r->gen->worker[i], MSG_PING, r->gen->number, NULL, 0, -1);
+}
+
 static void
 switch_to(struct sup *s)
 {
 	struct reload *r = s->reload;
 	struct generation *g = r->gen, *old = s->serving;
-	char why[512];
 
-	if (listeners_serve(s, why, sizeof why) != 0) {
-		refuse(s, 409, NULL, why);
-		return;
-	}
 	if (old != NULL) {
 		old->state = GEN_DRAINING;
 		for (int i = 0; i < old->n_workers; i++) {
@@ -556,6 +566,20 @@ switch_to(struct sup *s)
 	    (ev_now(s->loop) - r->began) * 1000);
 	answer(s, 204, NULL, "");
 	next(s);
+}
+
+void
+reload_pong(struct sup *s, struct child *c)
+{
+	struct reload *r = s->reload;
+	char why[512];
+
+	if (r->phase != RL_PROVING || c->gen != r->gen || ++r->pongs < r->gen->n_workers)
+		return;
+	if (listeners_serve(s, why, sizeof why) != 0)
+		refuse(s, 409, NULL, why);
+	else
+		switch_to(s);
 }
 
 /* ---- the controller */
@@ -611,7 +635,7 @@ all_workers_ready(struct sup *s)
 			refuse(s, 500, NULL, "the controller cannot be started");
 		return;
 	}
-	switch_to(s);
+	prove(s);
 }
 
 static void
@@ -628,7 +652,7 @@ controller_ready(struct sup *s, struct child *c)
 		reload_introduce(s);
 	}
 	if (s->reload->phase == RL_CONTROLLER)
-		switch_to(s);
+		prove(s);
 }
 
 void

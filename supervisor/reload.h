@@ -19,6 +19,7 @@ void reload_forget_peer(struct sup *s, struct peer *p);		/* a waiter went away: 
 /* What children of a starting generation say. */
 void reload_job_done(struct sup *s, struct child *loader, const struct msg_job_done *m, int tree_fd);
 void reload_ready(struct sup *s, struct child *c);
+void reload_pong(struct sup *s, struct child *c);
 void reload_conf_err(struct sup *s, struct child *c, const struct msg_conf_err *e);
 void reload_child_gone(struct sup *s, struct child *c, const char *why);
 bool reload_busy(const struct sup *s);

@@ -140,7 +140,8 @@ struct msg_result {
 	char text[1024];
 };
 
-enum { RELOAD_FORCE = 1, RELOAD_PATH = 2, RELOAD_PAYLOAD = 4, RELOAD_SAME = 8 /* restart: same tree, same state */, RELOAD_CONTROLLER = 16 /* SIGHUP */ };
+enum { RELOAD_FORCE = 1, RELOAD_PATH = 2, RELOAD_PAYLOAD = 4, RELOAD_SAME = 8 /* restart: same tree, same state */, RELOAD_CONTROLLER = 16 /* SIGHUP */,
+       RELOAD_ROLLBACK = 32 /* the supervisor's own */ };
 struct msg_reload { uint32_t flags; char path[1024]; };
 
 enum store_op { STORE_GET = 1, STORE_PUT, STORE_DELETE };

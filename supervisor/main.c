@@ -20,6 +20,7 @@
 #include "supervisor/child.h"
 #include "supervisor/control.h"
 #include "supervisor/files.h"
+#include "supervisor/lastgood.h"
 #include "supervisor/listeners.h"
 #include "supervisor/logsink.h"
 #include "supervisor/messages.h"
@@ -189,6 +190,7 @@ run(struct sup *s)
 	listeners_init(s);
 	changes_init(s);
 	reload_init(s);
+	lastgood_init(s);
 	watch_signals(s);
 	if (!test)
 		control_init(s);

@@ -24,6 +24,7 @@
 #include "supervisor/change.h"
 #include "supervisor/child.h"
 #include "supervisor/files.h"
+#include "supervisor/lastgood.h"
 #include "supervisor/listeners.h"
 #include "supervisor/logsink.h"
 #include "supervisor/messages.h"
@@ -45,6 +46,7 @@ struct reload {
 	struct list queue;
 	int n_queued;
 	struct ask *now;
+	bool fell_back;			/* the start already uses the stored last good configuration */
 	struct child *loader;
 	struct generation *gen;		/* g+1 while it starts */
 	int pongs;			/* of its workers, while PROVING */
@@ -53,6 +55,7 @@ struct reload {
 };
 
 static void next(struct sup *s);
+static void start_generation(struct sup *s, int tree_fd, const struct msg_job_done *opts);
 
 static void
 enter(struct sup *s, enum phase p)
@@ -76,7 +79,7 @@ kept_states(const struct msg_reload *m)
 
 	if (m->flags & RELOAD_SAME)
 		return ~0u;
-	if (!(m->flags & RELOAD_FORCE))
+	if (!(m->flags & (RELOAD_FORCE | RELOAD_ROLLBACK)))
 		keep |= 1u << STATE_PORTS;
 	return keep;
 }
@@ -202,6 +205,18 @@ refuse(struct sup *s, int status, const struct msg_conf_err *e, const char *text
 			r->gen->state = GEN_DRAINING;	/* freed with its last worker */
 		r->gen = NULL;
 	}
+	/* a start with a bad file goes on with the last good one, if that one says so */
+	if (first && s->opt.command == CMD_RUN && !r->fell_back) {
+		struct msg_job_done opts;
+		int tree = lastgood_stored(s, &opts);
+
+		r->fell_back = true;
+		if (tree != -1) {
+			log_error("starting with the last good configuration instead (sluice.start-with-last-good)");
+			start_generation(s, tree, &opts);
+			return;
+		}
+	}
 	answer(s, status, e, text);
 	if (first)
 		sup_stop(s, 1);
@@ -298,7 +313,15 @@ begin(struct sup *s, struct ask *a)
 	r->began = ev_now(s->loop);
 	if (a->m.flags & RELOAD_SAME)
 		start_generation(s, fcntl(s->serving->tree_fd, F_DUPFD_CLOEXEC, 3), &s->serving->opts);
-	else
+	else if (a->m.flags & RELOAD_ROLLBACK) {
+		struct msg_job_done opts;
+		int tree = lastgood_tree(s, &opts);
+
+		if (tree == -1)
+			refuse(s, 500, NULL, "there is no last good configuration");
+		else
+			start_generation(s, tree, &opts);
+	} else
 		load(s);
 }
 
@@ -556,6 +579,7 @@ switch_to(struct sup *s)
 	}
 	state_forget(s, kept_states(&r->now->m));
 	limit_generations(s, g->opts.max_generations);
+	lastgood_serving(s, g);
 	if (r->now->m.flags & RELOAD_CONTROLLER || s->ctl_tree_fd == -1) {
 		if (s->ctl_tree_fd != -1)
 			close(s->ctl_tree_fd);
@@ -723,7 +747,7 @@ worker_gone(struct sup *s, struct child *c, const char *why)
 
 		snprintf(text, sizeof text, "a new worker failed: %s", why);
 		refuse(s, 500, NULL, text);
-	} else if (g->state == GEN_SERVING) {
+	} else if (g->state == GEN_SERVING && !lastgood_crashed(s, g)) {
 		ev_timer_init(&g->respawn[c->index], on_respawn, backoff(&g->failures[c->index], ev_now(s->loop) - c->started), 0);
 		g->respawn[c->index].data = g;
 		ev_timer_start(s->loop, &g->respawn[c->index]);

@@ -111,6 +111,7 @@ struct sup {
 	uint32_t tap_lost;
 	bool stopping;
 	int exit_code;
+	uint32_t rolled_back;		/* times a crashing generation was replaced by the last good configuration */
 	ev_timer stop_timer;
 	ev_signal sig[4];
 };

@@ -3,7 +3,7 @@
  * 16. Workers share the slots, so their number can change without disturbing a flow: resizing a SO_REUSEPORT group moves flows and closing a slot
  * resets its queue (measured). The supervisor keeps every socket open, so an accept queue outlives any worker.
  *
- * Slot 0 is bound without SO_REUSEPORT, which is set afterwards, so another program at the port is noticed; listen() comes only when a generation
+ * Slot 0 is bound without SO_REUSEPORT (but beside a key of ours with the same port), which is set afterwards, so another program is noticed; listen() comes only when a generation
  * serves, so one that failed never took a connection. A key goes when no child holds it. Cap: LISTENERS_MAX keys. */
 #include "supervisor/listeners.h"
 
@@ -105,7 +105,7 @@ make_socket(const struct msg_listen *k, int *family)
 }
 
 static int
-bind_slot(const struct msg_listen *k, int slot, bool shared)
+bind_slot(const struct msg_listen *k, bool beside)
 {
 	union sockaddr_any a;
 	int family, fd = make_socket(k, &family);
@@ -124,7 +124,7 @@ bind_slot(const struct msg_listen *k, int slot, bool shared)
 		if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &(int){ UDP_RCVBUF }, sizeof(int)) == -1)
 			set(fd, SOL_SOCKET, SO_RCVBUF, UDP_RCVBUF);
 	}
-	if (slot > 0)
+	if (beside)
 		set(fd, SOL_SOCKET, SO_REUSEPORT, 1);
 	len = family == AF_INET6 ? ip_to_sockaddr6(&a, &k->ip, k->port) : ip_to_sockaddr(&a, &k->ip, k->port);
 	if (k->ip.family == 0 && family == AF_INET) {
@@ -140,8 +140,7 @@ bind_slot(const struct msg_listen *k, int slot, bool shared)
 		errno = saved;
 		return -1;
 	}
-	if (slot == 0 && shared)
-		set(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+	set(fd, SOL_SOCKET, SO_REUSEPORT, 1);
 	if (k->flags & LISTEN_TFO)
 		set(fd, IPPROTO_TCP, TCP_FASTOPEN, 256);
 	return fd;
@@ -219,6 +218,19 @@ destroy(struct sup *s, struct listener *l)
 	free(l);
 }
 
+/* One of ours has this port at another address (a change between 127.0.0.1 and every address): the two live side by side until the old one goes. */
+static bool
+own_port(const struct sup *s, const struct listener *self)
+{
+	list_each(n, &s->listeners->all) {
+		const struct listener *l = container_of(n, struct listener, link);
+
+		if (l != self && l->key.kind == self->key.kind && l->key.port == self->key.port && l->key.port != 0)
+			return true;
+	}
+	return false;
+}
+
 static struct listener *
 make(struct sup *s, const struct msg_listen *k, char *why, size_t cap)
 {
@@ -237,7 +249,7 @@ make(struct sup *s, const struct msg_listen *k, char *why, size_t cap)
 	for (int i = 0; i < l->n_slots; i++)
 		l->fd[i] = -1;
 	for (int i = 0; i < l->n_slots; i++) {
-		l->fd[i] = k->kind == LISTEN_UNIX ? bind_unix(s, k) : bind_slot(k, i, l->n_slots > 1);
+		l->fd[i] = k->kind == LISTEN_UNIX ? bind_unix(s, k) : bind_slot(k, i > 0 || own_port(s, l));
 		if (l->fd[i] == -1) {
 			int saved = errno;
 

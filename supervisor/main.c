@@ -195,7 +195,8 @@ run(struct sup *s)
 	if (!test)
 		control_init(s);
 	reload_request(s, &first, -1, (struct reload_waiter){ NULL, 0 });
-	ev_run(s->loop, 0);
+	if (!s->stopping || !list_empty(&s->children))	/* else it was refused before the loop began */
+		ev_run(s->loop, 0);
 	if (!test)
 		control_end(s);
 	return s->exit_code;

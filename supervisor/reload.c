@@ -189,10 +189,12 @@ refuse(struct sup *s, int status, const struct msg_conf_err *e, const char *text
 	struct reload *r = s->reload;
 	bool first = s->serving == NULL;
 
+	char where[128] = "";
+
+	/* the API sends the same parts beside the reference's text */
 	if (e != NULL && e->line > 0)
-		log_error("configuration refused: %s (line %u, column %u)", text, e->line, e->column);
-	else
-		log_error("configuration refused: %s", text);
+		snprintf(where, sizeof where, " (%s%sline %u, column %u)", e->key, e->key[0] != '\0' ? ", " : "", e->line, e->column);
+	log_error("configuration refused: %s%s", text, where);
 	if (r->loader != NULL) {
 		child_kill(r->loader);
 		r->loader = NULL;

@@ -7,6 +7,7 @@
 
 #include <stddef.h>
 #include <string.h>
+#include <strings.h>
 
 #include "common/addr.h"
 #include "common/err.h"
@@ -235,7 +236,7 @@ static const struct key *
 find_key(const struct value *v)
 {
 	for (size_t i = 0; i < countof(keys); i++)
-		if (strlen(keys[i].name) == v->key_len && memcmp(keys[i].name, v->key, v->key_len) == 0)
+		if (strlen(keys[i].name) == v->key_len && strncasecmp(keys[i].name, v->key, v->key_len) == 0)	/* spec/api.md 1.6 */
 			return &keys[i];
 	return NULL;
 }

@@ -355,14 +355,20 @@ strip(bool *gone, int n_groups, const struct edge *e, int n, bool by_referrer)
 static int
 loop_error(struct gen *gen, const bool *gone, struct cfg_err *err)
 {
+	const struct cfg_node *item = cfg_first(cfg_get(gen->root, "proxy-groups")), *first = NULL;
 	char names[400] = "";
 	size_t at = 0;
 
-	for (int i = 0; i < gen->n_groups && at < sizeof(names) - 1; i++)
-		if (!gone[i])
-			at += (size_t)snprintf(names + at, sizeof(names) - at, "%s%s", at > 0 ? " " : "", gen->groups[i]->name);
+	/* items and groups are in the same order */
+	for (int i = 0; i < gen->n_groups && at < sizeof(names) - 1; i++, item = item != NULL ? cfg_next(item) : NULL) {
+		if (gone[i])
+			continue;
+		if (first == NULL)
+			first = item;
+		at += (size_t)snprintf(names + at, sizeof(names) - at, "%s%s", at > 0 ? " " : "", gen->groups[i]->name);
+	}
 	return at == 0 ? 0 :
-	    cfg_fail(err, NULL, "proxy-groups", "loop is detected in ProxyGroup, please check following ProxyGroups: [%s]",
+	    cfg_fail(err, first, "proxy-groups", "loop is detected in ProxyGroup, please check following ProxyGroups: [%s]",
 	    names);
 }
 

@@ -43,6 +43,7 @@ enum imsg_type {
 	MSG_RELOAD,	/* C>S	msg_reload, 0..1 fd = payload; T>S the same without; answered by MSG_RESULT */
 	MSG_STORE,	/* C>S	msg_store, 0..1 fd = value to put; answered by MSG_FILE (get) or MSG_RESULT */
 	MSG_MEMORY,	/* C>S	empty; answered by msg_memory, the same type */
+	MSG_GENERATIONS,/* C>S	empty; answered by a value list, the same type */
 	MSG_STATUS,	/* T>S	empty; answered by MSG_TEXT */
 	MSG_TEXT,	/* S>T	wire str */
 	MSG_SHUTDOWN,	/* T>S	empty; answered by MSG_RESULT when the order is taken, end of file when it is done */

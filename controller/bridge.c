@@ -264,6 +264,12 @@ on_memory(struct peer *p, struct wire *body, const int *fds)
 }
 
 static int
+on_generations(struct peer *p, struct wire *body, const int *fds)
+{
+	return supervisor_answer(p, MSG_GENERATIONS, body, fds);
+}
+
+static int
 on_hello(struct peer *p, struct wire *body, const int *fds)
 {
 	struct msg_hello m;
@@ -318,6 +324,7 @@ static const struct imsg_handler supervisor_table[] = {
 	{ MSG_LISTENER, "LISTENER", CH_ANY, FIXED(msg_listener), LISTEN_SLOTS_MAX, IMSG_FDS_UPTO, on_listener },
 	{ MSG_RESULT, "RESULT", CH_ANY, FIXED(msg_result), 0, 0, on_result },
 	{ MSG_MEMORY, "MEMORY", CH_ANY, FIXED(msg_memory), 0, 0, on_memory },
+	{ MSG_GENERATIONS, "GENERATIONS", CH_ANY, 1, IMSG_BODY_MAX, 0, 0, on_generations },
 	{ MSG_LOG_LEVEL, "LOG_LEVEL", CH_ANY, FIXED(msg_log_level), 0, 0, on_log_level },
 	{ MSG_LOG_REC, "LOG_REC", CH_ANY, sizeof(struct msg_log_rec), IMSG_BODY_MAX, 0, 0, on_log_rec },
 	{ MSG_PEER, "PEER", CH_ANY, FIXED(msg_peer), 2, 0, on_peer },

@@ -54,6 +54,7 @@ const struct api_route api_routes[] = {
 	{ "PUT", "/storage/{key}", 0, storage_put },
 	{ "DELETE", "/storage/{key}", 0, storage_delete },
 
+	{ "GET", "/generations", 0, generations_get },
 	{ "POST", "/restart", API_ASYNC, restart_post },
 	{ "POST", "/upgrade", API_ASYNC, upgrade_post },
 	{ "POST", "/upgrade/ui", API_ASYNC, upgrade_ui_post },

@@ -76,8 +76,8 @@ on_shutdown(struct peer *p, struct wire *w, const int *fds)
 	return 0;
 }
 
-static const char *
-state_name(const struct child *c)
+const char *
+control_state_name(const struct child *c)
 {
 	return c->stopping ? "stopping" : c->state == CH_SERVING ? "serving" : c->state == CH_DRAINING ? "draining" :
 	    c->state == CH_READY ? "ready" : "starting";
@@ -100,6 +100,12 @@ resident_kb(pid_t pid, unsigned long *shared)
 	if (shared != NULL)
 		*shared = sh * 4;
 	return rss * 4;
+}
+
+uint64_t
+control_resident(pid_t pid)
+{
+	return resident_kb(pid, NULL) * 1024;
 }
 
 void
@@ -140,7 +146,7 @@ on_status(struct peer *p, struct wire *w, const int *fds)
 		const struct child *ch = container_of(k, struct child, link);
 
 		if (n < sizeof text - 128)
-			n += (size_t)snprintf(text + n, sizeof text - n, "%-14s pid %-8d %-10s %6.0f s %8lu KB\n", ch->name, (int)ch->pid, state_name(ch),
+			n += (size_t)snprintf(text + n, sizeof text - n, "%-14s pid %-8d %-10s %6.0f s %8lu KB\n", ch->name, (int)ch->pid, control_state_name(ch),
 			    ev_now(s->loop) - ch->started, resident_kb(ch->pid, NULL));
 	}
 	wire_init(&out);

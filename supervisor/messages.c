@@ -16,6 +16,7 @@
 #include "supervisor/child.h"
 #include "supervisor/control.h"
 #include "supervisor/files.h"
+#include "supervisor/generations.h"
 #include "supervisor/listeners.h"
 #include "supervisor/logsink.h"
 #include "supervisor/reload.h"
@@ -259,6 +260,19 @@ on_memory(struct peer *p, struct wire *w, const int *fds)
 }
 
 static int
+on_generations(struct peer *p, struct wire *w, const int *fds)
+{
+	struct wire out;
+
+	(void)w;
+	(void)fds;
+	wire_init(&out);
+	generations_show(((struct child *)p->arg)->sup, &out);
+	peer_send_wire(p, MSG_GENERATIONS, p->cur_id, &out, NULL, 0);
+	return 0;
+}
+
+static int
 on_log_level(struct peer *p, struct wire *w, const int *fds)
 {
 	struct child *c = p->arg;
@@ -315,6 +329,7 @@ const struct imsg_handler messages_table[] = {
 	{ MSG_RELOAD,      "RELOAD",      C_SERVING,             FIXED(struct msg_reload),      1, IMSG_FDS_UPTO, on_reload },
 	{ MSG_STORE,       "STORE",       C_SERVING,             FIXED(struct msg_store),       1, IMSG_FDS_UPTO, on_store },
 	{ MSG_MEMORY,      "MEMORY",      C_SERVING,             0, 0,                          0, 0, on_memory },
+	{ MSG_GENERATIONS, "GENERATIONS", C_SERVING,           0, 0,                          0, 0, on_generations },
 	{ MSG_LOG_LEVEL,   "LOG_LEVEL",   W_ANY,                 FIXED(struct msg_log_level),   0, 0, on_log_level },
 	{ MSG_LOG_TAP,     "LOG_TAP",     C_SERVING,             FIXED(struct msg_log_level),   0, 0, on_log_tap },
 	{ MSG_JOB_DONE,    "JOB_DONE",    L,                     FIXED(struct msg_job_done),    1, 0, on_job_done },

@@ -24,6 +24,7 @@
 #include "supervisor/change.h"
 #include "supervisor/child.h"
 #include "supervisor/files.h"
+#include "supervisor/generations.h"
 #include "supervisor/lastgood.h"
 #include "supervisor/listeners.h"
 #include "supervisor/logsink.h"
@@ -264,6 +265,7 @@ start_generation(struct sup *s, int tree_fd, const struct msg_job_done *opts)
 	g->tree_fd = tree_fd;
 	g->opts = *opts;
 	g->born = ev_now(s->loop);
+	g->hash = generations_hash(tree_fd);
 	g->n_workers = s->opt.command == CMD_TEST ? 1 : worker_count(opts);
 	list_append(&s->generations, &g->link);
 	r->gen = g;

@@ -69,6 +69,7 @@ struct generation {
 	ev_timer respawn[WORKERS_MAX];
 	ev_timer drain_timer;
 	ev_tstamp born;
+	uint64_t hash;			/* of the tree: names the configuration */
 };
 
 struct stat_page {

@@ -7,6 +7,7 @@
 
 int hello_get(struct api_req *req);
 int version_get(struct api_req *req);
+int generations_get(struct api_req *req);
 
 int traffic_check(struct api_req *req);		/* _check: of a stream, 0 to go on */
 int memory_check(struct api_req *req);

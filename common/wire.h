@@ -30,7 +30,8 @@ static inline void
 wire_put(struct wire *w, const void *p, size_t n)
 {
 	if (w->len + n <= w->cap && !w->failed) {
-		memcpy(w->p + w->len, p, n);
+		if (n > 0)	/* p may be NULL then */
+			memcpy(w->p + w->len, p, n);
 		w->len += n;
 	} else
 		wire_put_slow(w, p, n);

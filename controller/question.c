@@ -124,16 +124,35 @@ ask_worker(struct question *q, struct worker *w)
 	}
 }
 
+/* Worker 0; while it is being replaced after a crash, the next one: every worker knows what the lead shows. */
+static struct worker *
+find_lead(const struct bridge *b, uint32_t generation)
+{
+	struct worker *lead = NULL;
+
+	list_each(l, &b->workers) {
+		struct worker *w = container_of(l, struct worker, link);
+		if (is_serving(w, generation) && (lead == NULL || w->id.index < lead->id.index))
+			lead = w;
+	}
+	return lead;
+}
+
 static void
 ask_workers(struct bridge *b, struct question *q)
 {
 	uint32_t newest = serving_generation(b);
 
+	if (q->to == BRIDGE_LEAD) {
+		struct worker *lead = find_lead(b, newest);
+		if (lead != NULL)
+			ask_worker(q, lead);
+		return;
+	}
 	list_each(l, &b->workers) {
 		struct worker *w = container_of(l, struct worker, link);
-		if (w->peer.fd == -1 || (q->to != BRIDGE_WORKERS && !is_serving(w, newest)) || (q->to == BRIDGE_LEAD && w->id.index != 0))
-			continue;
-		ask_worker(q, w);
+		if (w->peer.fd != -1 && (q->to == BRIDGE_WORKERS || is_serving(w, newest)))
+			ask_worker(q, w);
 	}
 }
 
@@ -207,7 +226,15 @@ question_forget(struct bridge *b, const struct worker *w)
 				q->asked[k] = NULL;
 				found = true;
 			}
-		if (found && --q->missing == 0)
+		if (!found || --q->missing > 0)
+			continue;
+		/* a lead that ended before it answered: its successor is asked, once */
+		if (q->to == BRIDGE_LEAD && !q->again) {
+			q->again = true;
+			q->out->n = 0;
+			ask_workers(b, q);
+		}
+		if (q->missing == 0)
 			question_end(b, q, 0);
 	}
 }

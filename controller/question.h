@@ -42,6 +42,7 @@ struct question {
 	uint32_t number;		/* id on the channels; 0 = not begun */
 	struct worker *asked[BRIDGE_ANSWERS_MAX];	/* whose answer is missing, beside out->answer[] */
 	int missing, err;
+	bool again;			/* was asked of a second lead */
 	ev_timer timer;
 	struct bridge_reply *out;
 	bridge_cb *done;		/* NULL: a thread waits */

@@ -477,8 +477,6 @@ reload_introduce(struct sup *s)
 static void
 drain_worker(struct child *w, struct generation *to)
 {
-	struct sup *s = w->sup;
-	struct msg_peer m = { .generation = w->gen->number, .index = w->index, .slot = w->slot, .state = CH_DRAINING, .pid = (uint32_t)w->pid };
 	struct child *heir = to->worker[w->index % (uint32_t)to->n_workers];
 	struct msg_handoff give = { .peer_generation = to->number, .peer_index = heir->index, .sender = 1 };
 	struct msg_handoff take = { .peer_generation = w->gen->number, .peer_index = w->index };
@@ -490,8 +488,23 @@ drain_worker(struct child *w, struct generation *to)
 	}
 	child_send(w, MSG_DRAIN, 0, NULL, 0, -1);
 	messages_set_state(w, CH_DRAINING);
-	if (s->controller != NULL && s->controller->state == CH_SERVING)
+}
+
+/* After g+1 was introduced: the controller must never be without a lead to ask. */
+static void
+tell_draining(struct sup *s, const struct generation *g)
+{
+	for (int i = 0; i < g->n_workers; i++) {
+		const struct child *w = g->worker[i];
+		struct msg_peer m = { .generation = g->number, .state = CH_DRAINING };
+
+		if (w == NULL || w->state != CH_DRAINING || s->controller == NULL || s->controller->state != CH_SERVING)
+			continue;
+		m.index = w->index;
+		m.slot = w->slot;
+		m.pid = (uint32_t)w->pid;
 		child_send(s->controller, MSG_PEER_STATE, 0, &m, sizeof m, -1);
+	}
 }
 
 static void
@@ -570,8 +583,6 @@ switch_to(struct sup *s)
 		ev_timer_init(&old->drain_timer, on_drain_timeout, old->opts.drain_timeout_s, 0);
 		old->drain_timer.data = old;
 		ev_timer_start(s->loop, &old->drain_timer);
-		if (living(old) == 0)
-			free_generation(old);
 	}
 	g->state = GEN_SERVING;
 	s->serving = g;
@@ -581,6 +592,10 @@ switch_to(struct sup *s)
 		messages_set_state(g->worker[i], CH_SERVING);
 		introduce_worker(s, g->worker[i]);
 	}
+	if (old != NULL && living(old) > 0)
+		tell_draining(s, old);
+	else if (old != NULL)
+		free_generation(old);
 	state_forget(s, kept_states(&r->now->m));
 	limit_generations(s, g->opts.max_generations);
 	lastgood_serving(s, g);

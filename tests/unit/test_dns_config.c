@@ -302,7 +302,6 @@ test_parse_warns(void **state)
 		"namserver: [x], "
 		"fallback: [8.8.8.8], nameserver-policy: {a.b: 1.1.1.1}, direct-nameserver: ['https://h/q']}\n"),
 	    0);
-	assert_non_null(strstr(logged, "dns.listen does not work yet"));
 	assert_non_null(strstr(logged, "dns.enhanced-mode does not work yet"));
 	assert_non_null(strstr(logged, "dns.fallback does not work yet"));
 	assert_non_null(strstr(logged, "dns.nameserver-policy does not work yet"));

@@ -12,7 +12,8 @@ FUZZ_SECONDS ?= 10
 B := build$(if $(SAN),-$(SAN))
 Q := $(if $(filter 1,$(V)),,@)
 
-VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+RELEASE := 0.1
+VERSION := $(RELEASE)$(addprefix -g,$(shell git describe --match='' --always --dirty 2>/dev/null))
 BASE  := -std=c17 -D_GNU_SOURCE -I. -pthread -g
 WARN  := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wconversion -Wformat=2 -Wvla -Wcast-qual -Wundef $(if $(WERROR),-Werror)
 HARD_gcc := -fstack-clash-protection -fcf-protection=full -ftrivial-auto-var-init=zero -fzero-call-used-regs=used-gpr
@@ -144,6 +145,9 @@ install: all
 	install -D -m 644 packaging/man/sluice.yaml.5 $(DESTDIR)$(PREFIX)/share/man/man5/sluice.yaml.5
 	sed 's|@PREFIX@|$(PREFIX)|g' packaging/systemd/sluice.service > $(B)/sluice.service
 	install -D -m 644 $(B)/sluice.service $(DESTDIR)$(PREFIX)/lib/systemd/system/sluice.service
+	install -D -m 644 packaging/sysusers/sluice.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/sluice.conf
+	install -D -m 644 LICENSE $(DESTDIR)$(PREFIX)/share/doc/sluice/LICENSE
+	install -D -m 644 README.md $(DESTDIR)$(PREFIX)/share/doc/sluice/README.md
 clean:
 	rm -rf build build-asan build-tsan build-fuzz
 help:

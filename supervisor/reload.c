@@ -56,6 +56,7 @@ struct reload {
 };
 
 static void next(struct sup *s);
+static void serve_controller(struct sup *s);
 static void start_generation(struct sup *s, int tree_fd, const struct msg_job_done *opts);
 
 static void
@@ -592,6 +593,8 @@ switch_to(struct sup *s)
 		messages_set_state(g->worker[i], CH_SERVING);
 		introduce_worker(s, g->worker[i]);
 	}
+	if (s->controller != NULL && s->controller->state == CH_READY)
+		serve_controller(s);
 	if (old != NULL && living(old) > 0)
 		tell_draining(s, old);
 	else if (old != NULL)
@@ -682,20 +685,30 @@ all_workers_ready(struct sup *s)
 }
 
 static void
+serve_controller(struct sup *s)
+{
+	s->controller_failures = 0;
+	child_send(s->controller, MSG_SERVE, 0, NULL, 0, -1);
+	messages_set_state(s->controller, CH_SERVING);
+	reload_introduce(s);
+}
+
+static void
 controller_ready(struct sup *s, struct child *c)
 {
 	char why[256];
 
-	s->controller_failures = 0;
-	if (c->state == CH_CONFIGURING) {
+	if (c->state == CH_CONFIGURING)
+		messages_set_state(c, CH_READY);
+	if (s->reload->phase == RL_CONTROLLER) {
+		prove(s);	/* a new one serves with the generation: an API that answers has somebody to ask */
+		return;
+	}
+	if (c->state == CH_READY) {
 		if (listeners_serve(s, why, sizeof why) != 0)
 			log_error("External controller listen error: %s", why);
-		child_send(c, MSG_SERVE, 0, NULL, 0, -1);
-		messages_set_state(c, CH_SERVING);
-		reload_introduce(s);
+		serve_controller(s);
 	}
-	if (s->reload->phase == RL_CONTROLLER)
-		prove(s);
 }
 
 void

@@ -21,6 +21,8 @@
 #include "common/err.h"
 #include "common/log.h"
 #include "common/strutil.h"
+#include "supervisor/inherit.h"
+#include "supervisor/systemd.h"
 
 enum { LISTENERS_MAX = 512, USERS_MAX = 2 * WORKERS_MAX + 2, BACKLOG = 4096, UDP_RCVBUF = 4 << 20 };
 #ifndef IPPROTO_MPTCP
@@ -33,6 +35,8 @@ struct listener {
 	int n_slots;
 	int fd[LISTEN_SLOTS_MAX];
 	bool listening;
+	bool borrowed;			/* of a .socket unit, which goes on listening when we end */
+	bool stored;			/* in the manager's descriptor store, by inherit_slot_name() */
 	struct child *user[USERS_MAX];
 	int n_users;
 };
@@ -207,9 +211,35 @@ slot_count(const struct msg_listen *k)
 	return n > LISTEN_SLOTS_MAX ? LISTEN_SLOTS_MAX : n;
 }
 
+/* In the store, the sockets outlive a crash of ours together with their queues. */
+static void
+store(struct sup *s, struct listener *l)
+{
+	char name[FDNAME_MAX];
+
+	for (int i = 0; i < l->n_slots && !l->borrowed && !l->stored; i++)
+		systemd_store(s, inherit_slot_name(&l->key, i, name), l->fd[i]);
+	l->stored = !l->borrowed && systemd_stores(s);
+}
+
+/* The store's copy would go on taking connections until it is removed. */
+static void
+unstore(struct sup *s, struct listener *l)
+{
+	char name[FDNAME_MAX];
+
+	for (int i = 0; i < l->n_slots && l->stored; i++) {
+		systemd_unstore(s, inherit_slot_name(&l->key, i, name));
+		if (l->key.kind != LISTEN_UDP)
+			shutdown(l->fd[i], SHUT_RDWR);
+	}
+	l->stored = false;
+}
+
 static void
 destroy(struct sup *s, struct listener *l)
 {
+	unstore(s, l);
 	for (int i = 0; i < l->n_slots; i++)
 		if (l->fd[i] != -1)
 			close(l->fd[i]);
@@ -231,11 +261,30 @@ own_port(const struct sup *s, const struct listener *self)
 	return false;
 }
 
+static int
+make_slot(struct sup *s, const struct listener *l, int slot)
+{
+	const struct msg_listen *k = &l->key;
+	int fd;
+
+	if (k->kind == LISTEN_UNIX)
+		return bind_unix(s, k);
+	fd = bind_slot(k, slot > 0 || own_port(s, l) || inherit_has_port(s, k));
+	/* a key that went a moment ago may still be held by the descriptor store */
+	if (fd == -1 && errno == EADDRINUSE) {
+		if (systemd_settle(s))
+			return bind_slot(k, slot > 0 || own_port(s, l));
+		errno = EADDRINUSE;
+	}
+	return fd;
+}
+
 static struct listener *
 make(struct sup *s, const struct msg_listen *k, char *why, size_t cap)
 {
 	struct listener *l;
 	char text[320];
+	int n;
 
 	if (s->listeners->count >= LISTENERS_MAX || (l = calloc(1, sizeof *l)) == NULL) {
 		snprintf(why, cap, "too many listeners (at most %d)", LISTENERS_MAX);
@@ -246,10 +295,16 @@ make(struct sup *s, const struct msg_listen *k, char *why, size_t cap)
 	l->n_slots = slot_count(k);
 	list_append(&s->listeners->all, &l->link);
 	s->listeners->count++;
+	if ((n = inherit_sockets(s, k, l->fd, &l->borrowed)) > 0) {
+		l->n_slots = n;
+		log_debug("%s: %d socket%s %s", key_text(k, text, sizeof text), n, n == 1 ? "" : "s",
+		    l->borrowed ? "of the service manager" : "kept from before a crash");
+		return l;
+	}
 	for (int i = 0; i < l->n_slots; i++)
 		l->fd[i] = -1;
 	for (int i = 0; i < l->n_slots; i++) {
-		l->fd[i] = k->kind == LISTEN_UNIX ? bind_unix(s, k) : bind_slot(k, i > 0 || own_port(s, l));
+		l->fd[i] = make_slot(s, l, i);
 		if (l->fd[i] == -1) {
 			int saved = errno;
 
@@ -387,15 +442,14 @@ listeners_serve(struct sup *s, char *why, size_t cap)
 		struct listener *l = container_of(n, struct listener, link);
 		char text[320];
 
-		if (l->listening || l->key.kind == LISTEN_UDP)
-			continue;
-		for (int i = 0; i < l->n_slots; i++)
+		for (int i = 0; i < l->n_slots && !l->listening && l->key.kind != LISTEN_UDP; i++)
 			if (listen(l->fd[i], BACKLOG) == -1) {
 				snprintf(why, cap, "listen %s: %s", key_text(&l->key, text, sizeof text),
 				    errno == EADDRINUSE ? "address already in use" : strerror(errno));
 				return -E_BUSY;
 			}
 		l->listening = true;
+		store(s, l);
 	}
 	return listeners_accept(s, why, cap);
 }
@@ -406,6 +460,10 @@ listeners_shutdown(struct sup *s)
 	list_each(n, &s->listeners->all) {
 		struct listener *l = container_of(n, struct listener, link);
 
+		/* a borrowed one stays open for our next start; so does a stored one, which the manager closes unless this is a restart */
+		if (l->borrowed || (l->stored && l->key.kind != LISTEN_UNIX))
+			continue;
+		unstore(s, l);
 		for (int i = 0; i < l->n_slots; i++)
 			if (l->key.kind != LISTEN_UDP)
 				shutdown(l->fd[i], SHUT_RDWR);

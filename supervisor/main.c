@@ -3,6 +3,7 @@
  * structs and file names are all it sees. Design: README.md "Processes". */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
@@ -10,6 +11,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "common/err.h"
@@ -20,6 +22,7 @@
 #include "supervisor/child.h"
 #include "supervisor/control.h"
 #include "supervisor/files.h"
+#include "supervisor/inherit.h"
 #include "supervisor/lastgood.h"
 #include "supervisor/listeners.h"
 #include "supervisor/logsink.h"
@@ -27,6 +30,7 @@
 #include "supervisor/reload.h"
 #include "supervisor/state.h"
 #include "supervisor/sup.h"
+#include "supervisor/systemd.h"
 
 /* Used when the package's users are missing: outside every range that adduser or systemd hands out. */
 enum { FALLBACK_WORKER_ID = 64610, FALLBACK_API_ID = 64611 };
@@ -50,10 +54,21 @@ find_user(const char *name, uid_t *uid, gid_t *gid)
 	return found;
 }
 
+/* May we give children another user, and still end them? A service user with these ambient capabilities may; root in a bare container may not. */
+static bool
+may_change_users(void)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct have[_LINUX_CAPABILITY_U32S_3] = { { 0 } };
+	const uint32_t need = 1u << CAP_SETUID | 1u << CAP_SETGID | 1u << CAP_KILL;
+
+	return syscall(SYS_capget, &head, have) == 0 && (have[0].effective & need) == need;
+}
+
 static void
 choose_users(struct sup *s)
 {
-	s->root = geteuid() == 0;
+	s->root = may_change_users();
 	s->worker_uid = s->api_uid = (uid_t)-1;
 	s->worker_gid = s->api_gid = (gid_t)-1;
 	if (!s->root) {
@@ -123,6 +138,8 @@ sup_stop(struct sup *s, int exit_code)
 	s->stopping = true;
 	s->exit_code = exit_code;
 	listeners_shutdown(s);
+	state_end(s);
+	systemd_stopping(s, m.grace_ms);
 	if (s->opt.command == CMD_RUN)
 		log_info("stopping%s", m.grace_ms > 0 ? ", open connections may end" : "");
 	list_each(n, &s->children) {
@@ -148,9 +165,10 @@ on_signal(struct ev_loop *loop, ev_signal *sig, int events)
 
 	(void)loop;
 	(void)events;
-	if (sig->signum == SIGHUP)
+	if (sig->signum == SIGHUP) {
+		systemd_reloading(s);
 		reload_request(s, &m, -1, (struct reload_waiter){ NULL, 0 });
-	else
+	} else
 		sup_stop(s, 0);
 }
 
@@ -181,6 +199,7 @@ run(struct sup *s)
 	s->log_level = LL_INFO;
 	s->log_tap = LL_SILENT;
 	logsink_init(s);
+	systemd_init(s);
 	raise_limits();
 	choose_users(s);
 	if (files_home(s, !test, !test) != 0 || child_find_programs(s) != 0)
@@ -199,6 +218,7 @@ run(struct sup *s)
 		ev_run(s->loop, 0);
 	if (!test)
 		control_end(s);
+	systemd_end(s);
 	return s->exit_code;
 }
 
@@ -221,6 +241,8 @@ main(int argc, char **argv)
 
 	if (rc != 0)
 		return rc;
+	if (s.opt.command == CMD_RUN)
+		inherit_init(&s);
 	/* standard descriptors are never taken by something else */
 	for (int fd = open("/dev/null", O_RDWR); fd != -1 && fd <= 4; fd = open("/dev/null", O_RDWR))
 		;

@@ -21,6 +21,7 @@
 #include "supervisor/logsink.h"
 #include "supervisor/reload.h"
 #include "supervisor/state.h"
+#include "supervisor/systemd.h"
 
 /* peer.state bits: worker states as they are, the controller's shifted, one for loaders. */
 enum { SHIFT_C = 4, L = 1 << 8,
@@ -119,6 +120,7 @@ on_pong(struct peer *p, struct wire *w, const int *fds)
 {
 	(void)w;
 	(void)fds;
+	systemd_pong(p->arg);
 	reload_pong(((struct child *)p->arg)->sup, p->arg);
 	return 0;
 }

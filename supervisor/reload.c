@@ -25,11 +25,13 @@
 #include "supervisor/child.h"
 #include "supervisor/files.h"
 #include "supervisor/generations.h"
+#include "supervisor/inherit.h"
 #include "supervisor/lastgood.h"
 #include "supervisor/listeners.h"
 #include "supervisor/logsink.h"
 #include "supervisor/messages.h"
 #include "supervisor/state.h"
+#include "supervisor/systemd.h"
 
 enum { WAITERS_MAX = 64 };
 enum phase { RL_IDLE, RL_LOADING, RL_STARTING, RL_CONTROLLER, RL_PROVING };
@@ -182,6 +184,8 @@ answer(struct sup *s, int status, const struct msg_conf_err *e, const char *text
 	s->reload->now = NULL;
 	ev_timer_stop(s->loop, &s->reload->timer);
 	enter(s, RL_IDLE);
+	if (list_empty(&s->reload->queue))
+		systemd_idle(s, status >= 400);
 }
 
 /* Ends g+1; g never noticed. */
@@ -313,15 +317,15 @@ static void
 begin(struct sup *s, struct ask *a)
 {
 	struct reload *r = s->reload;
+	struct msg_job_done opts;
+	int tree;
 
 	r->now = a;
 	r->began = ev_now(s->loop);
 	if (a->m.flags & RELOAD_SAME)
 		start_generation(s, fcntl(s->serving->tree_fd, F_DUPFD_CLOEXEC, 3), &s->serving->opts);
 	else if (a->m.flags & RELOAD_ROLLBACK) {
-		struct msg_job_done opts;
-		int tree = lastgood_tree(s, &opts);
-
+		tree = lastgood_tree(s, &opts);
 		if (tree == -1)
 			refuse(s, 500, NULL, "there is no last good configuration");
 		else
@@ -610,6 +614,8 @@ switch_to(struct sup *s)
 	}
 	log_info("generation %u serves with %d worker%s after %.0f ms", g->number, g->n_workers, g->n_workers == 1 ? "" : "s",
 	    (ev_now(s->loop) - r->began) * 1000);
+	inherit_end(s);
+	systemd_serving(s);
 	answer(s, 204, NULL, "");
 	next(s);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What outlives workers: opaque blobs the lead hands up (selections, rule switches, patches), kept as sealed memfds and given to every new worker, and
- * the counter pages. Selections are also written to HOME/sluice.state: temporary file, fsync, rename. */
+ * the counter pages. Selections are also written to HOME/sluice.state: temporary file, fsync, rename. Under a service manager all of it lies in its
+ * descriptor store as well and outlives a crash of this process. */
 #include "supervisor/state.h"
 
 #include <errno.h>
@@ -15,9 +16,74 @@
 #include "common/err.h"
 #include "common/log.h"
 #include "common/memfd.h"
+#include "common/shm_stat.h"
 #include "supervisor/child.h"
+#include "supervisor/inherit.h"
+#include "supervisor/systemd.h"
 
-static const char state_file[] = "sluice.state";
+static const char state_file[] = "sluice.state", shared_name[] = "sluice/shared";
+
+static const char *
+blob_name(uint32_t kind, char out[static FDNAME_MAX])
+{
+	snprintf(out, FDNAME_MAX, "sluice/state/%u", kind);
+	return out;
+}
+
+static const char *
+page_name(uint32_t slot, char out[static FDNAME_MAX])
+{
+	snprintf(out, FDNAME_MAX, "sluice/page/%02u", slot);
+	return out;
+}
+
+/* A page of ours from before a crash, or -1. The connections that it counted as open ended with their workers. */
+static int
+old_page(struct sup *s, const char *name, bool counters)
+{
+	int fd = inherit_take(s, name);
+	struct shm_stat *p = fd != -1 ? memfd_map_shared(fd, STAT_PAGE, 1) : NULL;
+
+	if (p == NULL) {
+		if (fd != -1)
+			close(fd);
+		return -1;
+	}
+	if (counters) {
+		atomic_store(&p->open_tcp, 0);
+		atomic_store(&p->open_udp, 0);
+	}
+	munmap(p, STAT_PAGE);
+	systemd_store(s, name, fd);
+	return fd;
+}
+
+/* Everything the store gave back; what of it serves again is the first generation's choice. */
+static void
+take_back(struct sup *s)
+{
+	char name[FDNAME_MAX];
+
+	for (uint32_t k = 1; k < STATE_KINDS_; k++) {
+		const void *p = NULL;
+		size_t n;
+		int fd = inherit_take(s, blob_name(k, name));
+
+		if (fd == -1)
+			continue;
+		if (memfd_map(fd, &p, &n, STATE_MAX) != 0) {
+			close(fd);
+			continue;
+		}
+		if (p != NULL)
+			munmap((void *)(uintptr_t)p, n);
+		s->state_fd[k] = fd;
+		systemd_store(s, name, fd);
+	}
+	for (uint32_t i = 0; i < STAT_SLOTS; i++)
+		s->page[i].fd = old_page(s, page_name(i, name), true);
+	s->shared_fd = old_page(s, shared_name, false);
+}
 
 void
 state_init(struct sup *s)
@@ -28,9 +94,13 @@ state_init(struct sup *s)
 
 	for (int k = 0; k < STATE_KINDS_; k++)
 		s->state_fd[k] = -1;
-	for (int i = 0; i < STAT_SLOTS; i++)
-		s->page[i].fd = -1;
-	s->shared_fd = memfd_shared("shared", STAT_PAGE);
+	take_back(s);
+	if (s->shared_fd == -1) {
+		s->shared_fd = memfd_shared("shared", STAT_PAGE);
+		systemd_store(s, shared_name, s->shared_fd);
+	}
+	if (s->state_fd[STATE_SELECT] != -1)
+		return;		/* at least as new as the file */
 	fd = openat(s->home_fd, state_file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	if (fd == -1)
 		return;
@@ -58,9 +128,22 @@ write_file(struct sup *s, const void *p, size_t n)
 	return rc;
 }
 
+static void
+forget(struct sup *s, uint32_t kind)
+{
+	char name[FDNAME_MAX];
+
+	if (s->state_fd[kind] == -1)
+		return;
+	systemd_unstore(s, blob_name(kind, name));
+	close(s->state_fd[kind]);
+	s->state_fd[kind] = -1;
+}
+
 int
 state_save(struct sup *s, uint32_t kind, int fd)
 {
+	char name[FDNAME_MAX];
 	const void *p;
 	size_t n;
 
@@ -72,9 +155,9 @@ state_save(struct sup *s, uint32_t kind, int fd)
 		log_warn("selections cannot be stored in %s/%s: %s", s->home, state_file, strerror(errno));
 	if (p != NULL)
 		munmap((void *)(uintptr_t)p, n);
-	if (s->state_fd[kind] != -1)
-		close(s->state_fd[kind]);
+	forget(s, kind);
 	s->state_fd[kind] = fd;
+	systemd_store(s, blob_name(kind, name), fd);
 	return 0;
 }
 
@@ -94,23 +177,49 @@ void
 state_forget(struct sup *s, unsigned keep)
 {
 	for (uint32_t k = 1; k < STATE_KINDS_; k++)
-		if (!(keep & (1u << k)) && s->state_fd[k] != -1) {
-			close(s->state_fd[k]);
-			s->state_fd[k] = -1;
-		}
+		if (!(keep & (1u << k)))
+			forget(s, k);
+}
+
+void
+state_end(struct sup *s)
+{
+	char name[FDNAME_MAX];
+
+	state_forget(s, 0);
+	for (uint32_t i = 0; i < STAT_SLOTS; i++)
+		if (s->page[i].fd != -1)
+			systemd_unstore(s, page_name(i, name));
+	systemd_unstore(s, shared_name);
+}
+
+uint64_t
+state_open_connections(const struct sup *s)
+{
+	struct shm_stat p;
+	uint64_t n = 0;
+
+	for (int i = 0; i < STAT_SLOTS; i++)
+		if (s->page[i].used && pread(s->page[i].fd, &p, sizeof p, 0) == (ssize_t)sizeof p)
+			n += (uint64_t)p.open_tcp + p.open_udp;
+	return n;
 }
 
 int
 state_page_take(struct sup *s, struct child *c)
 {
+	char name[FDNAME_MAX];
+
 	for (uint32_t i = 0; i < STAT_SLOTS; i++) {
 		if (s->page[i].used)
 			continue;
-		if (s->page[i].fd == -1)
-			s->page[i].fd = memfd_shared("counters", STAT_PAGE);
-		if (s->page[i].fd < 0) {
-			s->page[i].fd = -1;
-			return -E_SYS;
+		if (s->page[i].fd == -1) {
+			int fd = memfd_shared("counters", STAT_PAGE);
+
+			if (fd < 0)
+				return -E_SYS;
+			s->page[i].fd = fd;
+			systemd_store(s, page_name(i, name), fd);
 		}
 		s->page[i].used = true;
 		c->slot = i;

@@ -4,7 +4,7 @@
 
 #include "supervisor/sup.h"
 
-/* Reads the stored selections of an earlier run. */
+/* Takes back what a crashed supervisor left in the descriptor store, or reads the selections of an earlier run. */
 void state_init(struct sup *s);
 /* A worker's new blob of a kind; takes fd. SELECT also goes to disk. 0 or -E_PROTO. */
 int state_save(struct sup *s, uint32_t kind, int fd);
@@ -12,6 +12,8 @@ int state_save(struct sup *s, uint32_t kind, int fd);
 void state_send(struct sup *s, struct child *c, unsigned keep);
 /* Forgets the blobs of the kinds not in keep, when a generation made without them serves. */
 void state_forget(struct sup *s, unsigned keep);
+void state_end(struct sup *s);			/* an orderly end: nothing but the file remains */
+uint64_t state_open_connections(const struct sup *s);	/* of all workers, as they say */
 
 /* Counter pages: a free one for a new worker (a duplicate fd, *slot set), or -E_LIMIT. */
 int state_page_take(struct sup *s, struct child *c);

@@ -6,7 +6,8 @@
  *   reload     the generation machine                            messages   who may ask what, when: the handler table
  *   listeners  every listening socket, its slots and users       change     acknowledged changes
  *   files      paths -> fds, confined                            state      blobs that outlive workers; counter pages
- *   control    the socket of `sluice reload|status|stop`         logsink    records -> standard error or the journal */
+ *   control    the socket of `sluice reload|status|stop`         logsink    records -> standard error or the journal
+ *   systemd    what the service manager is told and keeps        inherit    what it gives us at the start */
 #ifndef SLUICE_SUPERVISOR_SUP_H
 #define SLUICE_SUPERVISOR_SUP_H
 
@@ -52,6 +53,7 @@ struct child {
 	bool stopping;			/* told to end: its end is no crash */
 	uint32_t log_lost;
 	ev_tstamp started;
+	ev_tstamp asked;		/* when the watchdog's ping went out that it has not answered yet; 0 = none */
 	char name[40];
 };
 
@@ -81,6 +83,8 @@ struct listeners;
 struct reload;
 struct changes;
 struct control;
+struct systemd;
+struct inherited;
 
 struct sup {
 	struct ev_loop *loop;
@@ -88,7 +92,7 @@ struct sup {
 	char home[PATH_MAX];		/* real path */
 	int home_fd;
 	int program_fd[ROLE_MAX_];	/* held open: what runs and what a restart starts again */
-	bool root;
+	bool root;			/* children can have users of their own */
 	uid_t worker_uid, api_uid;	/* (uid_t)-1: stay */
 	gid_t worker_gid, api_gid;
 	struct list children;
@@ -107,6 +111,8 @@ struct sup {
 	struct reload *reload;
 	struct changes *changes;
 	struct control *control;
+	struct systemd *systemd;	/* NULL: no service manager */
+	struct inherited *inherited;	/* NULL: nothing given, or the first generation serves */
 	int log_level;			/* of standard error */
 	int log_tap;			/* lowest level an API subscriber wants; LL_SILENT = none */
 	uint32_t tap_lost;

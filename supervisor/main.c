@@ -27,6 +27,7 @@
 #include "supervisor/listeners.h"
 #include "supervisor/logsink.h"
 #include "supervisor/messages.h"
+#include "supervisor/recover.h"
 #include "supervisor/reload.h"
 #include "supervisor/state.h"
 #include "supervisor/sup.h"
@@ -139,6 +140,7 @@ sup_stop(struct sup *s, int exit_code)
 	s->exit_code = exit_code;
 	listeners_shutdown(s);
 	state_end(s);
+	recover_forget(s);
 	systemd_stopping(s, m.grace_ms);
 	if (s->opt.command == CMD_RUN)
 		log_info("stopping%s", m.grace_ms > 0 ? ", open connections may end" : "");

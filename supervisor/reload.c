@@ -30,6 +30,7 @@
 #include "supervisor/listeners.h"
 #include "supervisor/logsink.h"
 #include "supervisor/messages.h"
+#include "supervisor/recover.h"
 #include "supervisor/state.h"
 #include "supervisor/systemd.h"
 
@@ -59,6 +60,7 @@ struct reload {
 
 static void next(struct sup *s);
 static void serve_controller(struct sup *s);
+static void load(struct sup *s);
 static void start_generation(struct sup *s, int tree_fd, const struct msg_job_done *opts);
 
 static void
@@ -213,6 +215,14 @@ refuse(struct sup *s, int status, const struct msg_conf_err *e, const char *text
 			r->gen->state = GEN_DRAINING;	/* freed with its last worker */
 		r->gen = NULL;
 	}
+	/* what served before a crash does not start any more: the file decides, as in any start */
+	if (first && r->now->m.flags & RELOAD_SAME) {
+		r->now->m.flags = RELOAD_FORCE;
+		close(s->ctl_tree_fd);
+		s->ctl_tree_fd = -1;
+		load(s);
+		return;
+	}
 	/* a start with a bad file goes on with the last good one, if that one says so */
 	if (first && s->opt.command == CMD_RUN && !r->fell_back) {
 		struct msg_job_done opts;
@@ -322,7 +332,10 @@ begin(struct sup *s, struct ask *a)
 
 	r->now = a;
 	r->began = ev_now(s->loop);
-	if (a->m.flags & RELOAD_SAME)
+	if (s->serving == NULL && (tree = recover_tree(s, &opts)) != -1) {
+		a->m.flags = RELOAD_SAME;
+		start_generation(s, tree, &opts);
+	} else if (a->m.flags & RELOAD_SAME)
 		start_generation(s, fcntl(s->serving->tree_fd, F_DUPFD_CLOEXEC, 3), &s->serving->opts);
 	else if (a->m.flags & RELOAD_ROLLBACK) {
 		tree = lastgood_tree(s, &opts);
@@ -615,6 +628,7 @@ switch_to(struct sup *s)
 	log_info("generation %u serves with %d worker%s after %.0f ms", g->number, g->n_workers, g->n_workers == 1 ? "" : "s",
 	    (ev_now(s->loop) - r->began) * 1000);
 	inherit_end(s);
+	recover_keep(s);
 	systemd_serving(s);
 	answer(s, 204, NULL, "");
 	next(s);
@@ -676,7 +690,7 @@ all_workers_ready(struct sup *s)
 	struct reload *r = s->reload;
 
 	/* the first start, SIGHUP and -t also configure the controller; a failure there refuses the whole */
-	if (s->ctl_tree_fd == -1 || (r->now->m.flags & RELOAD_CONTROLLER)) {
+	if (s->serving == NULL || (r->now->m.flags & RELOAD_CONTROLLER)) {
 		enter(s, RL_CONTROLLER);
 		arm(s, START_TIMEOUT_S);
 		if (s->controller == NULL)

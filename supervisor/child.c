@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -61,8 +62,11 @@ child_find_programs(struct sup *s)
 static void
 become_child(int program, int channel, int logfd, char *const argv[])
 {
+	struct pollfd first = { .fd = channel, .events = POLLIN };
 	sigset_t none;
 
+	/* until the first message, by when statm is open; should the supervisor be gone, the channel says so too */
+	poll(&first, 1, -1);
 	/* clear of 3 and 4 before they are put there; both lose close-on-exec by dup2 */
 	if ((channel = fcntl(channel, F_DUPFD_CLOEXEC, 10)) == -1 || (logfd = fcntl(logfd, F_DUPFD_CLOEXEC, 10)) == -1 ||
 	    (program = fcntl(program, F_DUPFD_CLOEXEC, 10)) == -1 || dup2(channel, 3) == -1 || dup2(logfd, 4) == -1)
@@ -94,6 +98,8 @@ free_child(struct child *c)
 	ev_io_stop(s->loop, &c->log_io);
 	close(c->pidfd);
 	close(c->log_fd);
+	if (c->statm_fd != -1)
+		close(c->statm_fd);
 	list_remove(&c->link);
 	free(c);
 }
@@ -163,7 +169,7 @@ new_child(struct sup *s, enum sandbox_role role, struct generation *gen, uint32_
 	c->slot = STAT_SLOTS;
 	c->state = CH_CONFIGURING;
 	c->started = ev_now(s->loop);
-	c->pidfd = c->log_fd = -1;
+	c->pidfd = c->log_fd = c->statm_fd = -1;
 	list_init(&c->link);
 	if (role == ROLE_WORKER)
 		snprintf(c->name, sizeof c->name, "worker %u.%u", gen->number, index);
@@ -206,6 +212,8 @@ child_spawn(struct sup *s, enum sandbox_role role, struct generation *gen, uint3
 		goto fail;
 	}
 	c->log_fd = logs[0];
+	snprintf(name, sizeof name, "/proc/%d/statm", (int)c->pid);
+	c->statm_fd = open(name, O_RDONLY | O_CLOEXEC);
 	ev_io_init(&c->ended_io, on_ended, c->pidfd, EV_READ);
 	c->ended_io.data = c;
 	ev_io_start(s->loop, &c->ended_io);

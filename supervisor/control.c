@@ -84,41 +84,40 @@ control_state_name(const struct child *c)
 }
 
 static unsigned long
-resident_kb(pid_t pid, unsigned long *shared)
+resident_kb(int statm_fd, unsigned long *shared)
 {
-	char path[64];
+	char text[128];
 	unsigned long size = 0, rss = 0, sh = 0;
-	FILE *f;
+	ssize_t n = pread(statm_fd, text, sizeof text - 1, 0);
 
-	snprintf(path, sizeof path, "/proc/%d/statm", (int)pid);
-	f = fopen(path, "re");
-	if (f != NULL) {
-		if (fscanf(f, "%lu %lu %lu", &size, &rss, &sh) != 3)
-			rss = sh = 0;
-		fclose(f);
-	}
+	text[n > 0 ? n : 0] = '\0';
+	if (sscanf(text, "%lu %lu %lu", &size, &rss, &sh) != 3)
+		rss = sh = 0;
 	if (shared != NULL)
 		*shared = sh * 4;
 	return rss * 4;
 }
 
 uint64_t
-control_resident(pid_t pid)
+control_resident(const struct child *c)
 {
-	return resident_kb(pid, NULL) * 1024;
+	return resident_kb(c->statm_fd, NULL) * 1024;
 }
 
 void
 control_memory(struct sup *s, struct msg_memory *m)
 {
-	unsigned long shared, most = 0, rss = resident_kb(getpid(), &shared);
+	int self = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+	unsigned long shared, most = 0, rss = resident_kb(self, &shared);
 
 	*m = (struct msg_memory){ .supervisor = (rss - shared) * 1024 };
+	if (self != -1)
+		close(self);
 	most = shared;
 	list_each(n, &s->children) {
 		const struct child *c = container_of(n, struct child, link);
 
-		rss = resident_kb(c->pid, &shared);
+		rss = resident_kb(c->statm_fd, &shared);
 		rss = rss > shared ? rss - shared : 0;
 		most = shared > most ? shared : most;
 		if (c->role == ROLE_CONTROLLER)
@@ -147,7 +146,7 @@ on_status(struct peer *p, struct wire *w, const int *fds)
 
 		if (n < sizeof text - 128)
 			n += (size_t)snprintf(text + n, sizeof text - n, "%-14s pid %-8d %-10s %6.0f s %8lu KB\n", ch->name, (int)ch->pid, control_state_name(ch),
-			    ev_now(s->loop) - ch->started, resident_kb(ch->pid, NULL));
+			    ev_now(s->loop) - ch->started, resident_kb(ch->statm_fd, NULL));
 	}
 	wire_init(&out);
 	wire_put_str(&out, text);

@@ -10,7 +10,7 @@ void control_end(struct sup *s);
 /* The other side: runs one command against a running service. The exit code: 0 done, 1 refused or failed (said why), 3 nobody answers. */
 int control_client(const struct options *o);
 const char *control_state_name(const struct child *c);
-uint64_t control_resident(pid_t pid);		/* bytes */
+uint64_t control_resident(const struct child *c);		/* bytes */
 /* Resident memory of every process: private parts, and what they share once. */
 void control_memory(struct sup *s, struct msg_memory *m);
 

@@ -68,7 +68,7 @@ show_worker(const struct sup *s, const struct child *c, struct wire *w)
 	key_uint(w, "pid", (uint64_t)c->pid);
 	key_str(w, "state", control_state_name(c));
 	key_uint(w, "connections", open_connections(s, c));
-	key_uint(w, "memory", control_resident(c->pid));
+	key_uint(w, "memory", control_resident(c));
 	value_map_end(w);
 }
 
@@ -91,7 +91,7 @@ show(const struct sup *s, const struct generation *g, struct wire *w)
 		if (g->worker[i] != NULL) {
 			show_worker(s, g->worker[i], w);
 			connections += open_connections(s, g->worker[i]);
-			memory += control_resident(g->worker[i]->pid);
+			memory += control_resident(g->worker[i]);
 		}
 	value_list_end(w);
 	key_uint(w, "connections", connections);

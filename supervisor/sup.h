@@ -47,6 +47,7 @@ struct child {
 	uint32_t index, slot;		/* worker: its number; counter page, STAT_SLOTS = none */
 	pid_t pid;
 	int pidfd, log_fd;
+	int statm_fd;			/* its memory, opened while it still had our user: /proc may hide others' (ProtectProc=) */
 	ev_io ended_io, log_io;
 	struct peer peer;
 	enum child_state state;

@@ -145,7 +145,10 @@ install: all
 	install -D -m 644 packaging/man/sluice.yaml.5 $(DESTDIR)$(PREFIX)/share/man/man5/sluice.yaml.5
 	sed 's|@PREFIX@|$(PREFIX)|g' packaging/systemd/sluice.service > $(B)/sluice.service
 	install -D -m 644 $(B)/sluice.service $(DESTDIR)$(PREFIX)/lib/systemd/system/sluice.service
+	install -D -m 644 packaging/systemd/sluice.socket $(DESTDIR)$(PREFIX)/lib/systemd/system/sluice.socket
+	install -D -m 644 packaging/systemd/notify-reload.conf $(DESTDIR)$(PREFIX)/share/doc/sluice/notify-reload.conf
 	install -D -m 644 packaging/sysusers/sluice.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/sluice.conf
+	install -D -m 644 packaging/tmpfiles/sluice.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/sluice.conf
 	install -D -m 644 LICENSE $(DESTDIR)$(PREFIX)/share/doc/sluice/LICENSE
 	install -D -m 644 README.md $(DESTDIR)$(PREFIX)/share/doc/sluice/README.md
 clean:

@@ -445,11 +445,14 @@ reload_conf_err(struct sup *s, struct child *c, const struct msg_conf_err *e)
 	struct reload *r = s->reload;
 
 	err.key[sizeof err.key - 1] = err.text[sizeof err.text - 1] = '\0';
-	c->stopping = c->role != ROLE_CONTROLLER;
-	if (r->phase == RL_IDLE) {	/* a replacement worker or a new controller that cannot be built */
-		log_error("%s: %s", c->name, err.text);
+	if ((c->role == ROLE_WORKER && c->gen != r->gen) || (c->role == ROLE_LOADER && c != r->loader) || r->phase == RL_IDLE) {
+		/* a replacement or a new controller that cannot be built; or a sibling of one that was refused, when the next attempt already runs */
+		if (!c->stopping)
+			log_error("%s: %s", c->name, err.text);
+		c->stopping = c->role != ROLE_CONTROLLER;
 		return;
 	}
+	c->stopping = c->role != ROLE_CONTROLLER;
 	if (c == r->loader) {
 		r->loader = NULL;
 		if (err.code == E_NOTFOUND)	/* the loader knows no paths */

@@ -58,9 +58,23 @@ memfd_from(const char *name, const void *p, size_t n)
 			return fail(fd);
 		off += (size_t)r;
 	}
-	if (fcntl(fd, F_ADD_SEALS, SEALS_CONTENT | F_SEAL_SEAL) == -1)
+	if (memfd_seal(fd) != 0)
 		return fail(fd);
 	return fd;
+}
+
+int
+memfd_open(const char *name)
+{
+	int fd = create(name);
+
+	return fd == -1 ? -E_SYS : fd;
+}
+
+int
+memfd_seal(int fd)
+{
+	return fcntl(fd, F_ADD_SEALS, SEALS_CONTENT | F_SEAL_SEAL) == -1 ? -E_SYS : 0;
 }
 
 int

@@ -7,6 +7,9 @@
 
 /* A new sealed (no write, no grow, no shrink) memfd that holds n bytes of p; >= 0, or -E_SYS. Caller closes. */
 int memfd_from(const char *name, const void *p, size_t n);
+/* An empty one that its maker writes and then seals for good; >= 0, or -E_SYS; 0 or -E_SYS. */
+int memfd_open(const char *name);
+int memfd_seal(int fd);
 /* An unsealed memfd of n zero bytes, for pages that are shared on purpose (counters); size seals set. */
 int memfd_shared(const char *name, size_t n);
 /* Maps a memfd that a peer sent, read only, after checking that it is a memfd with the three seals and at most max bytes. The mapping is

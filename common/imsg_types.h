@@ -35,11 +35,15 @@ enum imsg_type {
 	MSG_LISTENER,	/* S>WC	msg_listener and nslots fds if err is 0. W: those slots that are this worker's; they accept only after SERVE */
 	MSG_UNLISTEN,	/* WC>S	SERVING: msg_listen, the key is no longer wanted by this child */
 	MSG_OPEN_UI,	/* C>S	SERVING: wire str relative path; answered by MSG_FILE */
+	MSG_COMPILE,	/* W>S	CONFIGURING: any; later: only what this generation has asked for before; msg_compile; answered by
+			 *	MSG_IMAGE, possibly much later */
+	MSG_IMAGE,	/* S>W	msg_image, 1 fd = the compiled image (common/image.h) if err is 0 */
 
 	/* changes while running: acknowledged by every worker before the API answers */
-	MSG_CHANGE = 40,/* C>S	msg_change + opaque wire; answered by MSG_RESULT. W>S lead: the same, unanswered. S>W msg_change with seq, answered by CHANGE_ACK */
+	MSG_CHANGE = 40,/* C>S	msg_change + opaque wire; answered by MSG_RESULT. W>S lead: the same for the other workers, answered if
+			 *	its id is not 0. S>W msg_change with seq, answered by CHANGE_ACK */
 	MSG_CHANGE_ACK,	/* W>S	msg_result of that change, id = seq */
-	MSG_RESULT,	/* S>C,T msg_result */
+	MSG_RESULT,	/* S>C,T,W msg_result */
 	MSG_RELOAD,	/* C>S	msg_reload, 0..1 fd = payload; T>S the same without; answered by MSG_RESULT */
 	MSG_STORE,	/* C>S	msg_store, 0..1 fd = value to put; answered by MSG_FILE (get) or MSG_RESULT */
 	MSG_MEMORY,	/* C>S	empty; answered by msg_memory, the same type */
@@ -62,7 +66,8 @@ enum imsg_type {
 
 	/* loader */
 	MSG_JOB = 100,	/* S>L	msg_job, 1 fd = input */
-	MSG_JOB_DONE,	/* L>S	msg_job_done, 1 fd = sealed result */
+	MSG_JOB_DONE,	/* L>S	msg_job_done, 1 fd = sealed result of JOB_CONFIG */
+	MSG_IMAGE_DONE,	/* L>S	msg_image_done, 1 fd = sealed result of JOB_IMAGE */
 
 	/* old worker <-> new worker (hand-over) */
 	MSG_MOVE = 120,	/* W>W	msg_move + wire per object, fds: see worker/handoff.c */
@@ -112,6 +117,19 @@ enum open_kind { OPEN_CERT = 1, OPEN_KEY, OPEN_CA, OPEN_GEO, OPEN_PROVIDER, OPEN
 struct msg_open { uint32_t kind; char path[1024]; };		/* RESOLV, HOSTS, and CA with "": the system's file */
 struct msg_file { uint32_t err; uint32_t reserved; int64_t mtime_ns; char text[256]; };	/* err: enum err_code */
 
+enum { COMPILE_NAME_MAX = 256 };
+struct msg_compile {		/* what image_kind and image_format say is in common/image.h */
+	uint32_t kind, format;
+	char name[COMPILE_NAME_MAX];	/* the list, country or number; of FORMAT_INLINE, and for messages, the provider's */
+	char path[1024];		/* "": the configuration tree (FORMAT_INLINE) */
+};
+struct msg_image {
+	uint32_t err;			/* enum err_code: NOTFOUND no such file, INVAL no such list in it, else it could not be read */
+	uint32_t count;			/* entries, without those the worker must compile itself */
+	int64_t mtime_ns;		/* of the file */
+	char text[512];
+};
+
 enum listen_kind { LISTEN_TCP = 1, LISTEN_UDP, LISTEN_UNIX };
 enum { LISTEN_TFO = 1, LISTEN_MPTCP = 2, LISTEN_ONE = 4 /* one slot: the controller's */ };
 enum { LISTEN_SLOTS_MAX = 16 };
@@ -130,6 +148,7 @@ enum change_kind {
 	CHANGE_RULES,		/* u32 n, n * (u32 index, bool disabled) */
 	CHANGE_FLUSH_DNS, CHANGE_FLUSH_FAKEIP, CHANGE_GC,
 	CHANGE_DELAY,		/* by the lead: str proxy, str url, u16 delay (0 failed), u64 unix ns, bool alive */
+	CHANGE_RULE_SET,	/* by the lead: str provider: take its image anew; acknowledged when that is done */
 	CHANGE_KINDS_
 };
 struct msg_change { uint32_t seq; uint32_t kind; };
@@ -167,13 +186,18 @@ enum query_kind {
 	QUERY_GROUP_DELAY,	/* lead: str group, the same */
 	QUERY_PROVIDERS, QUERY_RULE_PROVIDERS,
 	QUERY_DNS,		/* lead: str name, u16 type */
+	QUERY_UPDATE_RULES,	/* lead: str provider: read it anew; answered when every worker has it */
 	QUERY_KINDS_
 };
 struct msg_query { uint32_t kind, reserved; };
 struct msg_answer { int32_t status; uint32_t reserved; };	/* 200, or an HTTP error status, then wire str message */
 
-enum job_kind { JOB_CONFIG = 1 };
-struct msg_job { uint32_t kind, flags; };
+enum job_kind { JOB_CONFIG = 1, JOB_IMAGE };
+struct msg_job {
+	uint32_t kind, flags;
+	uint32_t image, format;		/* of JOB_IMAGE: enum image_kind, enum image_format */
+	char name[COMPILE_NAME_MAX];
+};
 struct msg_job_done {
 	uint32_t workers;		/* 0 = automatic */
 	uint32_t stop_grace_ms, drain_timeout_s, max_generations;
@@ -181,6 +205,7 @@ struct msg_job_done {
 	char external_ui[1024];		/* as written, "" = none: the root that OPEN_UI is confined to */
 };
 enum { JOB_START_WITH_LAST_GOOD = 1 };
+struct msg_image_done { uint32_t count, reserved; };
 
 struct msg_move { uint32_t count, reserved; };
 struct msg_moved { uint32_t count, reserved; };

@@ -14,6 +14,7 @@
  *  PROVIDERS    u8 what (0 all, 1 one), str name            value map of providers, or of that one (404)
  *  RULE_PROVIDERS u8 what, str name                         the same
  *  DNS          str name, u16 type                          value map: GET /dns/query
+ *  UPDATE_RULES str provider                                nothing; 404, 503 with the reason
  *
  * CHANGE_PATCH carries a value map: the members of the PATCH /configs body as JSON had them (INT for whole numbers; any
  * other number as V_UINT with all bits set, which the worker refuses). The worker answers 204 or 400

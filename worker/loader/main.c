@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* sluice-loader: one job, then exit. Started by the supervisor with its channel at fd 3 and the log channel at fd 4; has no
  * network and no file system, and what its input can do to it ends with it. Reads one MSG_JOB with the input's fd, answers with
- * MSG_JOB_DONE and the sealed tree, or with MSG_CONF_ERR. Exit status: 0 when an answer was sent. */
+ * MSG_JOB_DONE and the sealed tree, with MSG_IMAGE_DONE and the sealed image, or with MSG_CONF_ERR. Exit status: 0 when an
+ * answer was sent. */
 #include <errno.h>
 #include <poll.h>
 #include <stdbool.h>
@@ -20,6 +21,7 @@
 #include "common/sandbox.h"
 #include "common/strutil.h"
 #include "worker/loader/limits.h"
+#include "worker/loader/ruleset.h"
 #include "worker/loader/settings.h"
 #include "worker/loader/yaml.h"
 
@@ -112,7 +114,7 @@ read_some(int fd, struct input *in)
 	return r;
 }
 
-/* The whole input, at most one byte over the cap, which yaml_load() then refuses. */
+/* The whole input, at most one byte over the cap, which yaml_load() and load_image() then refuse. */
 static int
 read_input(int fd, struct input *in, struct cfg_err *err)
 {
@@ -133,7 +135,7 @@ read_input(int fd, struct input *in, struct cfg_err *err)
 		}
 		r = read_some(fd, in);
 		if (r == -1) {
-			(void)cfg_fail(err, NULL, NULL, "cannot read the configuration: %s", strerror(errno));
+			(void)cfg_fail(err, NULL, NULL, "cannot read the input: %s", strerror(errno));
 			return -E_SYS;
 		}
 		if (r == 0)
@@ -168,6 +170,31 @@ load_config(int input, struct msg_job_done *done, int *fd, struct cfg_err *err)
 	return rc;
 }
 
+/* Makes an image of rule data. */
+static int
+load_image(int input, struct msg_job *job, struct msg_image_done *done, int *fd, struct cfg_err *err)
+{
+	struct ruleset_job r = { .kind = job->image, .format = job->format, .name = job->name };
+	struct input in = { 0 };
+	int rc;
+
+	job->name[sizeof job->name - 1] = '\0';
+	if (job->image == 0 || job->image >= IMAGE_KINDS_ || job->format == 0 || job->format >= FORMAT_KINDS_)
+		return -E_PROTO;
+	rc = read_input(input, &in, err);
+	if (rc == 0 && in.n > INPUT_BYTES_MAX) {
+		(void)cfg_fail(err, NULL, NULL, "the file is larger than %d MiB", INPUT_BYTES_MAX >> 20);
+		rc = -E_LIMIT;
+	}
+	if (rc == 0) {
+		r.p = in.p;
+		r.n = in.n;
+		rc = ruleset_compile(&r, fd, &done->count, err);
+	}
+	free(in.p);
+	return rc;
+}
+
 static int
 answer_error(uint32_t id, int code, const struct cfg_err *err)
 {
@@ -184,6 +211,7 @@ main(int argc, char **argv)
 	uid_t uid = (uid_t)-1;
 	gid_t gid = (gid_t)-1;
 	struct cfg_err err = { 0 };
+	struct msg_image_done image = { 0 };
 	struct msg_job_done done;
 	struct msg_job job;
 	uint32_t id;
@@ -202,12 +230,17 @@ main(int argc, char **argv)
 			log_error("loader: no job: %s", err_text(rc));
 		return 1;
 	}
-	if (job.kind != JOB_CONFIG) {
+	if (job.kind != JOB_CONFIG && job.kind != JOB_IMAGE) {
 		log_error("loader: unknown job %u", job.kind);
 		return 1;
 	}
-	rc = load_config(input, &done, &fd, &err);
-	rc = rc == 0 ? answer(MSG_JOB_DONE, id, &done, sizeof done, &fd) : answer_error(id, rc, &err);
+	rc = job.kind == JOB_CONFIG ? load_config(input, &done, &fd, &err) : load_image(input, &job, &image, &fd, &err);
+	if (rc != 0)
+		rc = answer_error(id, rc, &err);
+	else if (job.kind == JOB_CONFIG)
+		rc = answer(MSG_JOB_DONE, id, &done, sizeof done, &fd);
+	else
+		rc = answer(MSG_IMAGE_DONE, id, &image, sizeof image, &fd);
 	if (rc != 0)
 		log_error("loader: cannot answer: %s", err_text(rc));
 	return rc == 0 ? 0 : 1;

@@ -16,10 +16,12 @@ struct change {
 	struct list link;
 	struct sup *sup;
 	uint32_t seq, id;
-	bool answer;
+	struct child *asker;		/* who is told the result; NULL: nobody, or it went away */
 	struct child *waiting[WORKERS_MAX];
 	int n_waiting;
 	struct msg_result result;	/* the first acknowledgement, or the first that was not 204 */
+	bool alone;			/* a lead's, and it is the only serving worker */
+	double limit;			/* seconds */
 	ev_timer timer;
 };
 struct changes {
@@ -43,11 +45,13 @@ finish(struct change *c)
 
 	ev_timer_stop(s->loop, &c->timer);
 	if (c->result.status == 0) {
-		c->result.status = 503;
-		memcpy(c->result.text, "no worker acknowledged the change", 34);
+		/* the lead has made the change itself already: with no other worker that is all */
+		c->result.status = c->alone ? 204 : 503;
+		if (!c->alone)
+			memcpy(c->result.text, "no worker acknowledged the change", 34);
 	}
-	if (c->answer && s->controller != NULL)
-		child_send(s->controller, MSG_RESULT, c->id, &c->result, sizeof c->result, -1);
+	if (c->asker != NULL)
+		child_send(c->asker, MSG_RESULT, c->id, &c->result, sizeof c->result, -1);
 	list_remove(&c->link);
 	s->changes->count--;
 	free(c);
@@ -61,7 +65,7 @@ on_timeout(struct ev_loop *loop, ev_timer *t, int events)
 	(void)loop;
 	(void)events;
 	for (int i = 0; i < c->n_waiting; i++) {
-		log_error("%s did not acknowledge a change within %d s: it is replaced", c->waiting[i]->name, CHANGE_TIMEOUT_S);
+		log_error("%s did not acknowledge a change within %.0f s: it is replaced", c->waiting[i]->name, c->limit);
 		kill(c->waiting[i]->pid, SIGKILL);
 	}
 	c->n_waiting = 0;
@@ -69,7 +73,8 @@ on_timeout(struct ev_loop *loop, ev_timer *t, int events)
 }
 
 void
-changes_start(struct sup *s, bool answer, uint32_t id, struct child *except, const struct msg_change *m, const void *payload, size_t len)
+changes_start(struct sup *s, struct child *asker, uint32_t id, struct child *except, const struct msg_change *m,
+    const void *payload, size_t len)
 {
 	uint8_t body[IMSG_BODY_MAX];
 	struct msg_change head = *m;
@@ -77,19 +82,21 @@ changes_start(struct sup *s, bool answer, uint32_t id, struct child *except, con
 
 	if (c == NULL || len + sizeof head > sizeof body) {
 		free(c);
-		if (answer && s->controller != NULL)
-			messages_result(&s->controller->peer, id, 503, NULL, "too many changes are waiting");
+		if (asker != NULL)
+			messages_result(&asker->peer, id, 503, NULL, "too many changes are waiting");
 		return;
 	}
 	c->sup = s;
 	c->id = id;
-	c->answer = answer;
+	c->asker = asker;
+	/* a rule set may have to be compiled first */
+	c->limit = m->kind == CHANGE_RULE_SET ? LOADER_TIMEOUT_S + CHANGE_TIMEOUT_S : CHANGE_TIMEOUT_S;
 	c->seq = head.seq = ++s->changes->last_seq;
 	memcpy(body, &head, sizeof head);
 	memcpy(body + sizeof head, payload, len);
 	list_append(&s->changes->all, &c->link);
 	s->changes->count++;
-	ev_timer_init(&c->timer, on_timeout, CHANGE_TIMEOUT_S, 0);
+	ev_timer_init(&c->timer, on_timeout, c->limit, 0);
 	c->timer.data = c;
 	ev_timer_start(s->loop, &c->timer);
 	list_each(n, &s->children) {
@@ -100,6 +107,7 @@ changes_start(struct sup *s, bool answer, uint32_t id, struct child *except, con
 		if (child_send(w, MSG_CHANGE, 0, body, sizeof head + len, -1) == 0 && w->state == CH_SERVING)
 			c->waiting[c->n_waiting++] = w;
 	}
+	c->alone = except != NULL && c->n_waiting == 0;
 	if (c->n_waiting == 0)
 		finish(c);
 }
@@ -135,6 +143,11 @@ changes_ack(struct sup *s, struct child *w, uint32_t seq, const struct msg_resul
 void
 changes_child_gone(struct sup *s, struct child *w)
 {
-	list_each_safe(n, tmp, &s->changes->all)
-		settle(container_of(n, struct change, link), w);
+	list_each_safe(n, tmp, &s->changes->all) {
+		struct change *c = container_of(n, struct change, link);
+
+		if (c->asker == w)
+			c->asker = NULL;
+		settle(c, w);
+	}
 }

@@ -5,9 +5,10 @@
 #include "supervisor/sup.h"
 
 void changes_init(struct sup *s);
-/* Broadcasts a change to every worker that serves or starts. from may be NULL (the lead's own, unanswered; except is then not told). The answer goes to
- * the controller with id once every serving worker has acknowledged. */
-void changes_start(struct sup *s, bool answer, uint32_t id, struct child *except, const struct msg_change *m, const void *payload, size_t len);
+/* Broadcasts a change to every worker that serves or starts, but except (the lead, for its own). asker (NULL: nobody) is sent
+ * the result with id once every serving worker has acknowledged. */
+void changes_start(struct sup *s, struct child *asker, uint32_t id, struct child *except, const struct msg_change *m,
+    const void *payload, size_t len);
 void changes_ack(struct sup *s, struct child *c, uint32_t seq, const struct msg_result *r);
 void changes_child_gone(struct sup *s, struct child *c);
 

@@ -21,6 +21,7 @@
 #include "common/log.h"
 #include "common/strutil.h"
 #include "supervisor/change.h"
+#include "supervisor/images.h"
 #include "supervisor/listeners.h"
 #include "supervisor/logsink.h"
 #include "supervisor/messages.h"
@@ -137,6 +138,7 @@ on_ended(struct ev_loop *loop, ev_io *io, int events)
 		log_error("%s", why);
 	listeners_child_gone(s, c);
 	changes_child_gone(s, c);
+	images_child_gone(s, c);
 	state_page_release(s, c);
 	reload_child_gone(s, c, why);
 	free_child(c);

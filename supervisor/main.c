@@ -22,6 +22,7 @@
 #include "supervisor/child.h"
 #include "supervisor/control.h"
 #include "supervisor/files.h"
+#include "supervisor/images.h"
 #include "supervisor/inherit.h"
 #include "supervisor/lastgood.h"
 #include "supervisor/listeners.h"
@@ -210,6 +211,7 @@ run(struct sup *s)
 	state_init(s);
 	listeners_init(s);
 	changes_init(s);
+	images_init(s);
 	reload_init(s);
 	lastgood_init(s);
 	watch_signals(s);

@@ -17,6 +17,7 @@
 #include "supervisor/control.h"
 #include "supervisor/files.h"
 #include "supervisor/generations.h"
+#include "supervisor/images.h"
 #include "supervisor/listeners.h"
 #include "supervisor/logsink.h"
 #include "supervisor/reload.h"
@@ -92,10 +93,15 @@ on_ready(struct peer *p, struct wire *w, const int *fds)
 static int
 on_conf_err(struct peer *p, struct wire *w, const int *fds)
 {
+	struct child *c = p->arg;
 	BODY(struct msg_conf_err, m, w);
 
 	(void)fds;
-	reload_conf_err(((struct child *)p->arg)->sup, p->arg, &m);
+	m.key[sizeof m.key - 1] = m.text[sizeof m.text - 1] = '\0';
+	if (c->compiles)
+		images_failed(c->sup, c, &m);
+	else
+		reload_conf_err(c->sup, c, &m);
 	return 0;
 }
 
@@ -140,6 +146,16 @@ on_open(struct peer *p, struct wire *w, const int *fds)
 	else
 		fd = files_open(c->sup, m.path, why, sizeof why);
 	reply_file(c, fd, why);
+	return 0;
+}
+
+static int
+on_compile(struct peer *p, struct wire *w, const int *fds)
+{
+	struct child *c = p->arg;
+	BODY(struct msg_compile, m, w);
+
+	images_ask(c->sup, c, p->cur_id, &m, p->cur_nfds > 0 ? fds[0] : -1);
 	return 0;
 }
 
@@ -200,7 +216,8 @@ on_change(struct peer *p, struct wire *w, const int *fds)
 		return -E_PROTO;
 	if (c->role == ROLE_WORKER && (c->index != 0 || c->gen != c->sup->serving))
 		return 0;
-	changes_start(c->sup, c->role == ROLE_CONTROLLER, p->cur_id, c->role == ROLE_WORKER ? c : NULL, &m, w->p + w->off, wire_left(w));
+	changes_start(c->sup, c->role == ROLE_CONTROLLER || p->cur_id != 0 ? c : NULL, p->cur_id, c->role == ROLE_WORKER ? c : NULL,
+	    &m, w->p + w->off, wire_left(w));
 	return 0;
 }
 
@@ -315,6 +332,16 @@ on_job_done(struct peer *p, struct wire *w, const int *fds)
 	return 0;
 }
 
+static int
+on_image_done(struct peer *p, struct wire *w, const int *fds)
+{
+	struct child *c = p->arg;
+	BODY(struct msg_image_done, m, w);
+
+	images_done(c->sup, c, &m, fds[0]);
+	return 0;
+}
+
 #define FIXED(t) sizeof(t), sizeof(t)
 const struct imsg_handler messages_table[] = {
 	/* type             name           legal in               body, least and most          fds */
@@ -323,6 +350,7 @@ const struct imsg_handler messages_table[] = {
 	{ MSG_STATE,       "STATE",       W_LIVE,                FIXED(struct msg_state),       1, 0, on_state },
 	{ MSG_PONG,        "PONG",        W_ANY | C_ANY,         0, 0,                          0, 0, on_pong },
 	{ MSG_OPEN,        "OPEN",        W_CONF | C_CONF | C_SERVING, FIXED(struct msg_open),  0, 0, on_open },
+	{ MSG_COMPILE,     "COMPILE",     W_ANY,                 FIXED(struct msg_compile),     1, IMSG_FDS_UPTO, on_compile },
 	{ MSG_OPEN_UI,     "OPEN_UI",     C_SERVING,             4, 1024,                       0, 0, on_open_ui },
 	{ MSG_LISTEN,      "LISTEN",      W_CONF | W_SERVING | C_CONF | C_SERVING, FIXED(struct msg_listen), 0, 0, on_listen },
 	{ MSG_UNLISTEN,    "UNLISTEN",    W_ANY | C_SERVING,     FIXED(struct msg_listen),      0, 0, on_unlisten },
@@ -335,5 +363,6 @@ const struct imsg_handler messages_table[] = {
 	{ MSG_LOG_LEVEL,   "LOG_LEVEL",   W_ANY,                 FIXED(struct msg_log_level),   0, 0, on_log_level },
 	{ MSG_LOG_TAP,     "LOG_TAP",     C_SERVING,             FIXED(struct msg_log_level),   0, 0, on_log_tap },
 	{ MSG_JOB_DONE,    "JOB_DONE",    L,                     FIXED(struct msg_job_done),    1, 0, on_job_done },
+	{ MSG_IMAGE_DONE,  "IMAGE_DONE",  L,                     FIXED(struct msg_image_done),  1, 0, on_image_done },
 };
 const unsigned messages_count = countof(messages_table);

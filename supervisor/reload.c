@@ -25,6 +25,7 @@
 #include "supervisor/child.h"
 #include "supervisor/files.h"
 #include "supervisor/generations.h"
+#include "supervisor/images.h"
 #include "supervisor/inherit.h"
 #include "supervisor/lastgood.h"
 #include "supervisor/listeners.h"
@@ -620,6 +621,7 @@ switch_to(struct sup *s)
 	else if (old != NULL)
 		free_generation(old);
 	state_forget(s, kept_states(&r->now->m));
+	images_settle(s, g->number);
 	limit_generations(s, g->opts.max_generations);
 	lastgood_serving(s, g);
 	if (r->now->m.flags & RELOAD_CONTROLLER || s->ctl_tree_fd == -1) {

@@ -5,6 +5,7 @@
  *   main       options, start, signals, end                     child      fork + exec, channels, ends of processes
  *   reload     the generation machine                            messages   who may ask what, when: the handler table
  *   listeners  every listening socket, its slots and users       change     acknowledged changes
+ *   images     rule data, compiled once for all workers
  *   files      paths -> fds, confined                            state      blobs that outlive workers; counter pages
  *   control    the socket of `sluice reload|status|stop`         logsink    records -> standard error or the journal
  *   systemd    what the service manager is told and keeps        inherit    what it gives us at the start */
@@ -38,12 +39,15 @@ enum {
 
 struct sup;
 struct generation;
+struct image;
 
 struct child {
 	struct list link;		/* sup.children */
 	struct sup *sup;
 	enum sandbox_role role;
 	struct generation *gen;		/* workers and loaders of a reload */
+	struct image *image;		/* loader: what it compiles, NULL once it has answered */
+	bool compiles;			/* loader: of an image, not of a configuration */
 	uint32_t index, slot;		/* worker: its number; counter page, STAT_SLOTS = none */
 	pid_t pid;
 	int pidfd, log_fd;
@@ -86,6 +90,7 @@ struct changes;
 struct control;
 struct systemd;
 struct inherited;
+struct images;
 
 struct sup {
 	struct ev_loop *loop;
@@ -114,6 +119,7 @@ struct sup {
 	struct control *control;
 	struct systemd *systemd;	/* NULL: no service manager */
 	struct inherited *inherited;	/* NULL: nothing given, or the first generation serves */
+	struct images *images;
 	int log_level;			/* of standard error */
 	int log_tap;			/* lowest level an API subscriber wants; LL_SILENT = none */
 	uint32_t tap_lost;

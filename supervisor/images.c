@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: MIT */
+/* Compiled rule data (common/image.h): a worker names a file and what to make of it, the supervisor opens the file, a
+ * loader compiles it, and every worker that asks gets the same sealed memory file. Nothing is looked at here.
+ *
+ * One record per (kind, format, list, path). It remembers which file (device, inode, size, time; for inline sets the
+ * configuration tree's) its image was made of, so the other workers and the next generations get it without another
+ * compilation, and its memory is paid for once. Workers keep what they have mapped; a record that the serving generation
+ * does not use is dropped. A record is
+ *
+ *   IDLE -> WAITING (for a place among IMAGE_JOBS_MAX) -> RUNNING (a loader) -> IDLE, with the image or the reason there is none
+ *
+ * A serving worker may only ask for what its generation asked for while it was built: it has met the network since. */
+#include "supervisor/images.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/err.h"
+#include "common/image.h"
+#include "common/log.h"
+#include "common/strutil.h"
+#include "supervisor/child.h"
+#include "supervisor/files.h"
+
+enum { WAITERS_MAX = 8 * WORKERS_MAX };
+enum record_state { IDLE, WAITING, RUNNING };
+
+struct identity {
+	dev_t dev;
+	ino_t ino;
+	off_t size;
+	int64_t mtime_ns;
+};
+struct waiter {
+	struct list link;
+	struct child *worker;
+	uint32_t id;
+};
+struct image {
+	struct list link;
+	struct sup *sup;
+	struct msg_compile what;
+	enum record_state state;
+	struct identity of;		/* what fd, or err, was made of */
+	struct identity next;		/* what input is */
+	int input;			/* while WAITING */
+	int payload;			/* input is a new content for the file: kept until it can be written there; -1 */
+	int fd;				/* the image, -1 */
+	uint32_t err, count;		/* enum err_code */
+	char text[512];
+	bool known;			/* fd or err holds for `of` */
+	bool again;			/* the file has changed under a running job */
+	uint32_t declared;		/* the last generation that asked while it was built */
+	struct list waiters;		/* at most WAITERS_MAX; then E_LIMIT */
+	unsigned n_waiters;
+	struct child *loader;
+	ev_timer timer;
+};
+struct images {
+	struct list all;		/* in the order they wait */
+	unsigned count, running, jobs_max;
+};
+
+static void run_next(struct sup *s);
+
+void
+images_init(struct sup *s)
+{
+	cpu_set_t set;
+	int cpus = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+
+	s->images = calloc(1, sizeof *s->images);
+	if (s->images == NULL)
+		fatal("out of memory");
+	list_init(&s->images->all);
+	s->images->jobs_max = cpus < IMAGE_JOBS_MAX ? (unsigned)cpus : IMAGE_JOBS_MAX;
+}
+
+static void
+close_fd(int *fd)
+{
+	if (*fd != -1)
+		close(*fd);
+	*fd = -1;
+}
+
+/* ---- records */
+
+static bool
+same(const struct image *im, const struct msg_compile *m)
+{
+	/* the name says what to make of the file only for geodata, and inline where to look */
+	bool named = m->kind >= IMAGE_GEOSITE || m->format == FORMAT_INLINE;
+
+	return im->what.kind == m->kind && im->what.format == m->format && !strcmp(im->what.path, m->path) &&
+	    (!named || !strcmp(im->what.name, m->name));
+}
+
+static struct image *
+find(struct sup *s, const struct msg_compile *m)
+{
+	list_each(n, &s->images->all) {
+		struct image *im = container_of(n, struct image, link);
+
+		if (same(im, m))
+			return im;
+	}
+	return NULL;
+}
+
+static void on_timeout(struct ev_loop *loop, ev_timer *t, int events);
+
+static struct image *
+make(struct sup *s, const struct msg_compile *m)
+{
+	struct image *im = s->images->count < IMAGES_MAX ? calloc(1, sizeof *im) : NULL;
+
+	if (im == NULL)
+		return NULL;
+	im->sup = s;
+	im->what = *m;
+	im->input = im->payload = im->fd = -1;
+	list_init(&im->waiters);
+	ev_timer_init(&im->timer, on_timeout, LOADER_TIMEOUT_S, 0);
+	im->timer.data = im;
+	list_append(&s->images->all, &im->link);
+	s->images->count++;
+	return im;
+}
+
+static void
+drop(struct image *im)
+{
+	close_fd(&im->fd);
+	list_remove(&im->link);
+	im->sup->images->count--;
+	free(im);
+}
+
+/* ---- answers */
+
+static void
+answer(struct child *w, uint32_t id, const struct image *im)
+{
+	struct msg_image m = { .err = im->err, .count = im->count, .mtime_ns = im->of.mtime_ns };
+
+	str_copy(m.text, sizeof m.text, im->text);
+	child_send(w, MSG_IMAGE, id, &m, sizeof m, im->err == 0 ? fcntl(im->fd, F_DUPFD_CLOEXEC, 3) : -1);
+}
+
+static void
+answer_error(struct child *w, uint32_t id, int code, const char *text)
+{
+	struct msg_image m = { .err = (uint32_t)abs(code) };
+
+	str_copy(m.text, sizeof m.text, text);
+	child_send(w, MSG_IMAGE, id, &m, sizeof m, -1);
+}
+
+static bool
+wait_for(struct image *im, struct child *w, uint32_t id)
+{
+	struct waiter *k = im->n_waiters < WAITERS_MAX ? calloc(1, sizeof *k) : NULL;
+
+	if (k == NULL) {
+		answer_error(w, id, E_LIMIT, "too many ask for this rule set");
+		return false;
+	}
+	im->n_waiters++;
+	k->worker = w;
+	k->id = id;
+	list_append(&im->waiters, &k->link);
+	return true;
+}
+
+static void
+answer_all(struct image *im)
+{
+	list_each_safe(n, tmp, &im->waiters) {
+		struct waiter *k = container_of(n, struct waiter, link);
+
+		answer(k->worker, k->id, im);
+		list_remove(&k->link);
+		free(k);
+	}
+	im->n_waiters = 0;
+}
+
+/* ---- jobs */
+
+static struct identity
+identify(int fd)
+{
+	struct stat st = { 0 };
+	struct identity id = { 0 };
+
+	if (fstat(fd, &st) == 0)
+		id = (struct identity){ st.st_dev, st.st_ino, st.st_size, st.st_mtim.tv_sec * 1000000000LL + st.st_mtim.tv_nsec };
+	return id;
+}
+
+static bool
+identical(const struct identity *a, const struct identity *b)
+{
+	return a->dev == b->dev && a->ino == b->ino && a->size == b->size && a->mtime_ns == b->mtime_ns;
+}
+
+/* The job is over: err, text, fd and count are set. */
+static void
+finish(struct image *im)
+{
+	struct sup *s = im->sup;
+
+	if (im->state == RUNNING) {
+		ev_timer_stop(s->loop, &im->timer);
+		s->images->running--;
+		if (im->loader != NULL) {
+			im->loader->image = NULL;
+			im->loader->stopping = true;
+		}
+		im->loader = NULL;
+	}
+	close_fd(&im->input);
+	im->state = IDLE;
+	im->known = true;
+	im->of = im->next;
+	if (im->again) {	/* somebody asked for what the file holds now */
+		char why[512] = "";
+
+		im->again = false;
+		im->input = files_open(s, im->what.path, why, sizeof why);
+		if (im->input >= 0) {
+			im->next = identify(im->input);
+			im->state = WAITING;
+			run_next(s);
+			return;
+		}
+		im->input = -1;
+	}
+	answer_all(im);
+	run_next(s);
+}
+
+static void
+fail(struct image *im, uint32_t code, const char *text)
+{
+	close_fd(&im->fd);
+	im->err = code != 0 && code < E_MAX_ ? code : E_SYS;
+	str_copy(im->text, sizeof im->text, text);
+	finish(im);
+}
+
+static void
+start(struct image *im)
+{
+	struct msg_job job = { .kind = JOB_IMAGE, .image = im->what.kind, .format = im->what.format };
+	struct child *c = child_spawn(im->sup, ROLE_LOADER, NULL, 0);
+	int input = im->input;
+
+	if (c == NULL) {
+		fail(im, E_SYS, "the loader cannot be started");
+		return;
+	}
+	memcpy(job.name, im->what.name, sizeof job.name);
+	c->image = im;
+	c->compiles = true;
+	im->loader = c;
+	im->state = RUNNING;
+	im->input = -1;
+	im->sup->images->running++;
+	ev_timer_set(&im->timer, LOADER_TIMEOUT_S, 0);
+	ev_timer_start(im->sup->loop, &im->timer);
+	child_send(c, MSG_JOB, 0, &job, sizeof job, input);
+}
+
+static void
+run_next(struct sup *s)
+{
+	list_each(n, &s->images->all) {
+		struct image *im = container_of(n, struct image, link);
+
+		if (s->images->running >= s->images->jobs_max || s->stopping)
+			return;
+		if (im->state == WAITING) {
+			start(im);
+			run_next(s);	/* the list may have changed */
+			return;
+		}
+	}
+}
+
+static void
+on_timeout(struct ev_loop *loop, ev_timer *t, int events)
+{
+	struct image *im = t->data;
+	struct child *c = im->loader;
+
+	(void)loop;
+	(void)events;
+	fail(im, E_TIMEOUT, "compiling took too long");
+	if (c != NULL)
+		child_kill(c);
+}
+
+/* ---- what others call */
+
+static bool
+valid(struct msg_compile *m)
+{
+	m->name[sizeof m->name - 1] = m->path[sizeof m->path - 1] = '\0';
+	return m->kind > 0 && m->kind < IMAGE_KINDS_ && m->format > 0 && m->format < FORMAT_KINDS_ &&
+	    (m->path[0] == '\0') == (m->format == FORMAT_INLINE);
+}
+
+void
+images_ask(struct sup *s, struct child *w, uint32_t id, const struct msg_compile *asked, int payload)
+{
+	struct msg_compile m = *asked;
+	struct image *im = valid(&m) ? find(s, &m) : NULL;
+	char why[512] = "";
+	struct identity now;
+	int fd;
+
+	close_fd(&payload);
+	if (!valid(&m) || (w->state != CH_CONFIGURING && (im == NULL || im->declared < w->gen->number))) {
+		answer_error(w, id, E_PERM, "this file is not of the configuration");
+		return;
+	}
+	if (im == NULL)
+		im = make(s, &m);
+	if (im == NULL) {
+		answer_error(w, id, E_LIMIT, "too many rule sets");
+		return;
+	}
+	if (w->state == CH_CONFIGURING && w->gen->number > im->declared)
+		im->declared = w->gen->number;
+	fd = m.format == FORMAT_INLINE ? fcntl(w->gen->tree_fd, F_DUPFD_CLOEXEC, 3) : files_open(s, m.path, why, sizeof why);
+	if (fd < 0) {
+		answer_error(w, id, fd, why[0] != '\0' ? why : strerror(errno));
+		return;
+	}
+	now = identify(fd);
+	if (im->state == IDLE && im->known && identical(&im->of, &now)) {
+		close(fd);
+		answer(w, id, im);
+		return;
+	}
+	if (!wait_for(im, w, id)) {
+		close(fd);
+		return;
+	}
+	if (im->state != IDLE) {
+		im->again |= !identical(&im->next, &now);
+		close(fd);
+		return;
+	}
+	im->next = now;
+	im->input = fd;
+	im->state = WAITING;
+	run_next(s);
+}
+
+void
+images_done(struct sup *s, struct child *loader, const struct msg_image_done *m, int fd)
+{
+	struct image *im = loader->image;
+
+	(void)s;
+	if (im == NULL || im->state != RUNNING) {
+		close(fd);
+		return;
+	}
+	close_fd(&im->fd);
+	im->fd = fd;
+	im->err = 0;
+	im->text[0] = '\0';
+	im->count = m->count;
+	finish(im);
+}
+
+void
+images_failed(struct sup *s, struct child *loader, const struct msg_conf_err *e)
+{
+	char text[sizeof e->text];
+
+	(void)s;
+	str_copy(text, sizeof text, e->text);
+	if (loader->image != NULL)
+		fail(loader->image, e->code, text);
+}
+
+void
+images_child_gone(struct sup *s, struct child *c)
+{
+	struct image *im = c->image;
+
+	if (c->role == ROLE_LOADER) {
+		if (im != NULL) {
+			im->loader = NULL;
+			fail(im, E_SYS, "the loader failed");
+		}
+		return;
+	}
+	list_each(n, &s->images->all) {
+		im = container_of(n, struct image, link);
+		list_each_safe(k, tmp, &im->waiters) {
+			struct waiter *wt = container_of(k, struct waiter, link);
+
+			if (wt->worker == c) {
+				list_remove(k);
+				free(wt);
+				im->n_waiters--;
+			}
+		}
+	}
+}
+
+void
+images_settle(struct sup *s, uint32_t generation)
+{
+	list_each_safe(n, tmp, &s->images->all) {
+		struct image *im = container_of(n, struct image, link);
+
+		if (im->declared < generation && im->state == IDLE)
+			drop(im);
+	}
+}

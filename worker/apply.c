@@ -164,6 +164,8 @@ apply_config(struct worker *w, int tree_fd, struct cfg_err *err)
 	arena_init(&g->arena);
 	map_init(&g->proxies);
 	map_init(&g->sub_rules);
+	map_init(&g->rule_sets);
+	map_init(&g->geo_sets);
 	w->gen = g;
 	general_defaults(g);
 	for (size_t i = 0; i < countof(steps); i++) {

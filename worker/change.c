@@ -5,6 +5,7 @@
 
 #include <malloc.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/err.h"
@@ -17,9 +18,10 @@
 #include "worker/loop/pool.h"
 #include "worker/outbound/outbound.h"
 #include "worker/patch.h"
+#include "worker/provider/ruleset.h"
 #include "worker/rule/rule.h"
 
-enum { NAME_TEXT_MAX = 1024, URL_TEXT_MAX = 2048 };
+enum { NAME_TEXT_MAX = 1024, URL_TEXT_MAX = 2048, TOLD_MAX = 64 };
 
 static int
 patch(struct worker *w, struct wire *in, const char **text)
@@ -153,6 +155,88 @@ change_tell_delay(struct worker *w, const char *proxy, const char *url, uint16_t
 	peer_send_wire(&w->sup, MSG_CHANGE, 0, &out, NULL, 0);
 }
 
+/* ---- rule sets */
+
+static struct told {		/* what the lead told and waits for; id 0 = free */
+	uint32_t id;
+	change_cb *cb;
+	void *arg;
+} told[TOLD_MAX];
+
+void
+change_tell_rule_set(struct worker *w, const char *name, change_cb *cb, void *arg)
+{
+	static uint32_t last_id;
+	struct msg_result full = { .status = 503, .text = "too many updates are waiting" };
+	struct msg_change m = { .kind = CHANGE_RULE_SET };
+	struct told *t = told;
+	struct wire out;
+
+	while (t < told + TOLD_MAX && t->id != 0)
+		t++;
+	if (t == told + TOLD_MAX) {
+		cb(arg, &full);
+		return;
+	}
+	last_id += last_id == UINT32_MAX ? 2 : 1;
+	*t = (struct told){ last_id, cb, arg };
+	wire_init(&out);
+	wire_put(&out, &m, sizeof m);
+	wire_put_str(&out, name);
+	peer_send_wire(&w->sup, MSG_CHANGE, t->id, &out, NULL, 0);
+}
+
+void
+change_result(uint32_t id, struct msg_result *r)
+{
+	r->text[sizeof r->text - 1] = '\0';
+	for (struct told *t = told; t < told + TOLD_MAX; t++)
+		if (t->id == id && id != 0) {
+			t->id = 0;
+			t->cb(t->arg, r);
+			return;
+		}
+}
+
+struct late_ack {
+	struct worker *w;
+	uint32_t seq;
+};
+
+static void
+on_renewed(void *arg, int err, const char *text)
+{
+	struct late_ack *a = arg;
+	struct msg_result r = { .status = err == 0 ? 204 : 503 };
+
+	str_copy(r.text, sizeof r.text, text);
+	peer_send(&a->w->sup, MSG_CHANGE_ACK, a->seq, &r, sizeof r, NULL, 0);
+	free(a);
+}
+
+/* True when the acknowledgement comes later. */
+static bool
+renew_rule_set(struct worker *w, uint32_t seq, struct wire *in, int *status, const char **text)
+{
+	char name[NAME_TEXT_MAX];
+	struct rule_provider *p = wire_get_str(in, name, sizeof name) == 0 ? rule_provider_find(w->gen, name) : NULL;
+	struct late_ack *a = p != NULL ? calloc(1, sizeof *a) : NULL;
+
+	if (p == NULL) {	/* of a generation that does not have it */
+		*status = 204;
+		return false;
+	}
+	if (a != NULL) {
+		*a = (struct late_ack){ w, seq };
+		if (rule_provider_renew(p, on_renewed, a) == 0)
+			return true;
+		free(a);
+	}
+	*status = 503;
+	*text = "too many updates are waiting";
+	return false;
+}
+
 void
 change_apply(struct worker *w, const struct msg_change *m, struct wire *payload)
 {
@@ -180,6 +264,10 @@ change_apply(struct worker *w, const struct msg_change *m, struct wire *payload)
 		break;
 	case CHANGE_DELAY:
 		r.status = take_delay(w, payload);
+		break;
+	case CHANGE_RULE_SET:
+		if (renew_rule_set(w, m->seq, payload, &r.status, &text))
+			return;
 		break;
 	default:
 		r.status = 400;

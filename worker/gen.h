@@ -75,6 +75,9 @@ struct gen {
 	struct outbound *direct, *reject, *reject_drop, *pass, *compatible, *global;
 	struct rules *rules;		/* rule/engine.h */
 	struct map sub_rules;		/* name -> struct rules * */
+	struct map rule_sets, geo_sets;	/* name -> struct ruleset *; "KIND NAME" -> geo.c's: rule/ruleset.h */
+	struct rule_provider *rule_providers;	/* provider/ruleset.h, in file order */
+	int n_rule_providers;
 	struct rule_hooks rule_hooks;
 	struct regex_env *regex;	/* scratch of every pattern, match/regex.h; NULL until the first one */
 	struct inbound **inbounds;

@@ -22,7 +22,7 @@
 #include "worker/inbound/inbound.h"
 #include "worker/query.h"
 
-enum { CONTROLLERS_MAX = 4, PENDING_MAX = 256, ASK_MS = 10000 };
+enum { CONTROLLERS_MAX = 4, PENDING_MAX = 256, ASK_MS = 10000, COMPILE_MS = 35000 };
 
 static struct wire blobs[STATE_KINDS_];		/* borrowed mappings, kept for the life of the process */
 
@@ -145,6 +145,90 @@ priv_unlisten(struct worker *w, const struct msg_listen *key)
 {
 	if (!w->test)
 		peer_send(&w->sup, MSG_UNLISTEN, 0, key, sizeof *key, NULL, 0);
+}
+
+/* ---- images */
+
+struct compile {
+	struct compile *next;
+	uint32_t id;
+	compile_cb *cb;
+	void *arg;
+};
+static struct compile *compiles;	/* cap: COMPILES_MAX */
+static unsigned n_compiles;
+
+int
+priv_compile(struct worker *w, const struct msg_compile *q, compile_cb *cb, void *arg)
+{
+	static uint32_t id;
+	struct compile *c = n_compiles < COMPILES_MAX ? calloc(1, sizeof *c) : NULL;
+	int rc;
+
+	if (c == NULL)
+		return -E_LIMIT;
+	rc = peer_send(&w->sup, MSG_COMPILE, ++id, q, sizeof *q, NULL, 0);
+	if (rc != 0) {
+		free(c);
+		return rc;
+	}
+	*c = (struct compile){ compiles, id, cb, arg };
+	compiles = c;
+	n_compiles++;
+	return 0;
+}
+
+/* Hands an answer to who asked. */
+static void
+compiled(struct worker *w, uint32_t id, struct msg_image *m, int fd)
+{
+	m->text[sizeof m->text - 1] = '\0';
+	for (struct compile **at = &compiles, *c; (c = *at) != NULL; at = &c->next)
+		if (c->id == id) {
+			*at = c->next;
+			n_compiles--;
+			c->cb(w, c->arg, m, fd);
+			free(c);
+			return;
+		}
+	if (fd != -1)
+		close(fd);
+}
+
+static int
+on_image(struct peer *p, struct wire *b, const int *fds)
+{
+	BODY(struct msg_image, m, b);
+
+	if ((p->cur_nfds == 1) != (m.err == 0))
+		return -E_PROTO;
+	compiled(p->arg, p->cur_id, &m, p->cur_nfds == 1 ? fds[0] : -1);
+	return 0;
+}
+
+void
+priv_compile_wait(struct worker *w)
+{
+	static struct imsg m;
+
+	while (compiles != NULL) {
+		struct msg_image late = { .err = E_TIMEOUT, .text = "the supervisor did not answer" }, a;
+		uint32_t id = compiles->id;
+		int rc = peer_wait(&w->sup, MSG_IMAGE, id, COMPILE_MS, &m);
+
+		if (rc == -E_TIMEOUT && (compiles == NULL || compiles->id != id))
+			continue;	/* others have come meanwhile, by the table */
+		if (rc == 0 && m.hdr.len == sizeof a) {
+			memcpy(&a, m.body, sizeof a);
+			if ((m.nfds == 1) == (a.err == 0)) {
+				compiled(w, id, &a, m.nfds == 1 ? m.fds[0] : -1);
+				continue;
+			}
+		}
+		if (rc == 0)
+			imsg_close_fds(m.fds, m.nfds);
+		compiled(w, id, &late, -1);
+	}
 }
 
 /* ---- life */
@@ -311,6 +395,16 @@ on_change(struct peer *p, struct wire *b, const int *fds)
 }
 
 static int
+on_result(struct peer *p, struct wire *b, const int *fds)
+{
+	BODY(struct msg_result, m, b);
+
+	(void)fds;
+	change_result(p->cur_id, &m);
+	return 0;
+}
+
+static int
 on_log_level(struct peer *p, struct wire *b, const int *fds)
 {
 	BODY(struct msg_log_level, m, b);
@@ -368,6 +462,9 @@ static const struct imsg_handler supervisor_table[] = {
 	{ MSG_HELLO,      "HELLO",     CH_CONFIGURING,   sizeof(struct msg_hello), sizeof(struct msg_hello), 2, IMSG_FDS_UPTO, on_hello },
 	{ MSG_STATE,      "STATE",     CH_CONFIGURING,   sizeof(struct msg_state), sizeof(struct msg_state), 1, 0, on_state },
 	{ MSG_CONFIG,     "CONFIG",    CH_CONFIGURING,   sizeof(struct msg_config), sizeof(struct msg_config), 1, 0, on_config },
+	{ MSG_RESULT,     "RESULT",    CH_LIVE,          sizeof(struct msg_result), sizeof(struct msg_result), 0, 0, on_result },
+	{ MSG_IMAGE,      "IMAGE",     CH_ANY,           sizeof(struct msg_image), sizeof(struct msg_image), 1, IMSG_FDS_UPTO,
+	    on_image },
 	{ MSG_SERVE,      "SERVE",     CH_READY,         0, 0, 0, 0, on_serve },
 	{ MSG_HANDOFF,    "HANDOFF",   CH_READY | CH_SERVING, sizeof(struct msg_handoff), sizeof(struct msg_handoff), 1, 0, on_handoff },
 	{ MSG_DRAIN,      "DRAIN",     CH_SERVING,       0, 0, 0, 0, on_drain },

@@ -16,6 +16,7 @@
 #include "worker/core/conn.h"
 #include "worker/dns/resolver.h"
 #include "worker/general_show.h"
+#include "worker/provider/ruleset.h"
 #include "worker/rule/rule.h"
 #include "worker/sections.h"
 
@@ -71,7 +72,7 @@ rules(struct gen *g, struct wire *out)
 		wire_put_str(out, rule_api_name(r));
 		wire_put_str(out, r->payload);
 		wire_put_str(out, r->target);
-		wire_put_u32(out, ~0u);
+		wire_put_u32(out, r->type->size != NULL ? r->type->size(r) : ~0u);
 		wire_put_bool(out, r->disabled);
 	}
 }
@@ -175,6 +176,7 @@ query_peer_gone(struct peer *p)
 		if (dns_asks[i].peer == p)
 			dns_asks[i].peer = NULL;
 	query_delay_peer_gone(p);
+	query_update_peer_gone(p);
 }
 
 /* ---- */
@@ -201,9 +203,10 @@ providers(struct worker *w, struct peer *p, uint32_t id, struct wire *args, stru
 
 	if (wire_get_u8(args, &what) != 0 || wire_get_str(args, name, sizeof name) != 0)
 		return -E_PROTO;
-	if (what == 0) {	/* none work yet: an empty map, as a configuration without any shows */
-		(void)w;
-		(void)of_rules;
+	if (of_rules) {
+		if (rule_providers_show(w->gen, what == 0 ? NULL : name, out) == 0)
+			return 0;
+	} else if (what == 0) {	/* none work yet: an empty map, as a configuration without any shows */
 		value_map(out);
 		value_map_end(out);
 		return 0;
@@ -252,6 +255,8 @@ query_handle(struct peer *p, struct wire *b, const int *fds)
 	case QUERY_GROUP_DELAY:
 		query_delay(w, p, id, b, q.kind == QUERY_GROUP_DELAY);
 		return 0;
+	case QUERY_UPDATE_RULES:
+		return query_update_rules(w, p, id, b);
 	case QUERY_DNS:
 		return ask_dns(w, p, id, b);
 	default:

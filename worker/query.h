@@ -21,5 +21,8 @@ void show_connections(struct worker *w, struct wire *out);
 /* query_delay.c: asynchronous */
 void query_delay(struct worker *w, struct peer *p, uint32_t id, struct wire *args, bool group);
 void query_delay_peer_gone(struct peer *p);
+/* query_update.c: asynchronous; 0 or -E_PROTO */
+int query_update_rules(struct worker *w, struct peer *p, uint32_t id, struct wire *args);
+void query_update_peer_gone(struct peer *p);
 
 #endif

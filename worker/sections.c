@@ -3,6 +3,7 @@
 #include "worker/sections.h"
 
 #include "worker/provider/config.h"
+#include "worker/provider/ruleset.h"
 #include "worker/sniff/config.h"
 #include "worker/tun/config.h"
 
@@ -15,7 +16,9 @@ sections_proxy_providers(struct gen *g, const struct cfg_node *root, struct cfg_
 int
 sections_rule_providers(struct gen *g, const struct cfg_node *root, struct cfg_err *err)
 {
-	return provider_check_rules(g, root, err);
+	int rc = provider_check_rules(g, root, err);
+
+	return rc != 0 ? rc : rule_providers_load(g, root, err);
 }
 
 int

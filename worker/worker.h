@@ -42,4 +42,12 @@ int priv_open(struct worker *w, enum open_kind kind, const char *path, struct cf
 int priv_listen(struct worker *w, const struct msg_listen *key, int fds[static LISTEN_SLOTS_MAX], char *why, size_t cap);
 void priv_unlisten(struct worker *w, const struct msg_listen *key);
 
+/* Asks for a compiled image. cb is called once, never from inside this call: while CONFIGURING by priv_compile_wait(), else from
+ * the loop. It takes fd (-1 when m->err is not 0; text says why). At most COMPILES_MAX wait at once: then -E_LIMIT, no call. */
+enum { COMPILES_MAX = 1024 };
+typedef void compile_cb(struct worker *w, void *arg, const struct msg_image *m, int fd);
+int priv_compile(struct worker *w, const struct msg_compile *q, compile_cb *cb, void *arg);
+/* CONFIGURING: blocks until everything asked for has been answered; an answer that takes longer than 35 s is a failure. */
+void priv_compile_wait(struct worker *w);
+
 #endif

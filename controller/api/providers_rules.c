@@ -46,17 +46,14 @@ rule_providers_get(struct api_req *req)
 static void
 on_update(struct ctl *ctl, int err, struct bridge_reply *r, void *arg)
 {
-	char vehicle[32] = "";
 	struct api_req *req = ask_take(ctl, arg);
 
 	if (req == NULL)
 		return;
 	if (answer_status(err, r) != 200)
 		answer_error(req, err, r);
-	else if (answer_member(r, "vehicleType", vehicle, sizeof(vehicle)) && strcmp(vehicle, "Inline") == 0)
-		reply_empty(req, 204);
 	else
-		reply_error(req, 503, "this version does not update providers while it runs; reload the configuration");
+		reply_empty(req, 204);
 	api_done(ctl, req);
 }
 
@@ -69,6 +66,6 @@ rule_providers_update(struct api_req *req)
 		return reply_error(req, 404, "Resource not found");
 	a = ask_new(req);
 	if (a != NULL)
-		put_provider(&a->args, req->param[0]);
-	return ask_query(req, a, QUERY_RULE_PROVIDERS, ASK_MS, on_update);
+		wire_put_str(&a->args, req->param[0]);
+	return ask_query(req, a, QUERY_UPDATE_RULES, ASK_RELOAD_MS, on_update);
 }

@@ -71,6 +71,8 @@ static inline void
 kit_close(struct kit *k)
 {
 	map_free(&k->gen.sub_rules);
+	map_free(&k->gen.rule_sets);
+	map_free(&k->gen.geo_sets);
 	map_free(&k->gen.proxies);
 	arena_free(&k->gen.arena);
 	free(k->image);

@@ -276,8 +276,8 @@ test_rules_parse_names_what_comes_later(void **state)
 	    "rules: ['DOMAIN,a,a', 'GEOIP,lan,a', 'GEOIP,cn,a', 'GEOIP,us,a', 'UID,1,a']\n"), 0);
 	kit_close(&k);
 	log_set_sink(NULL);
-	assert_non_null(strstr(kit_log, "GEOIP rules do not work yet and match nothing: 2, the first is rules[2]\n"));
-	assert_non_null(strstr(kit_log, "GEOSITE rules do not work yet and match nothing: 1, the first is sub-rules[s][0]\n"));
+	assert_non_null(strstr(kit_log, "GEOIP rules have no data and match nothing: 2, the first is rules[2]\n"));
+	assert_non_null(strstr(kit_log, "GEOSITE rules have no data and match nothing: 1, the first is sub-rules[s][0]\n"));
 	assert_non_null(strstr(kit_log, "UID rules do not work yet"));
 	assert_null(strstr(kit_log, "DOMAIN rules"));
 }

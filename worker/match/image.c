@@ -70,7 +70,7 @@ image_from_memory(struct image *im, const void *p, size_t n)
 
 		if (s.n == 0)
 			continue;
-		if (s.at < sizeof *h || s.at > n || s.at % 8 != 0 || s.n > (n - s.at) / image_element(i))
+		if (s.at < sizeof *h || s.at > n || s.at % 8 != 0 || s.n > (n - s.at) / image_element((enum image_part)i))
 			return -E_PROTO;
 		out.part[i] = (const uint8_t *)p + s.at;
 	}

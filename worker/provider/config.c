@@ -296,7 +296,9 @@ provider_check_rules(struct gen *g, const struct cfg_node *root, struct cfg_err 
 		if (rc != 0)
 			return rc;
 		warn_keys(c, "rule-provider", rule_keys);
-		log_warn("line %u: rule-provider %.128s does not work yet: it matches nothing", c->line, cfg_key(c));
+		if (str_equal(cfg_text(cfg_get(c, "type")), "http"))
+			log_warn("line %u: rule-provider %.128s is not downloaded yet: its stored file is used, if there is one",
+			    c->line, cfg_key(c));
 	}
 	return 0;
 }

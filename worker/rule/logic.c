@@ -2,7 +2,7 @@
 /* AND, OR, NOT with nesting, and SUB-RULE (spec/config.md 11): the parser of "((T1,p1),(T2,p2))", the text the API shows,
  * and the tests. Called by the engine; conditions are rules without a target, in the arena.
  *
- * A condition that does not work yet is unknown rather than false: NOT of one does not match either. */
+ * A condition that cannot work (its data is missing) is unknown rather than false: NOT of one does not match either. */
 #include <string.h>
 
 #include "common/strutil.h"
@@ -273,11 +273,29 @@ match_sub(const struct rule *r, const struct meta *m, struct verdict *v)
 	return 0;
 }
 
-const struct rule_type rule_and = { .name = "AND", .api_name = "AND", .flags = RT_PAYLOAD_COMMAS, .compile = compile_and,
-    .match = match_and };
-const struct rule_type rule_or = { .name = "OR", .api_name = "OR", .flags = RT_PAYLOAD_COMMAS, .compile = compile_or,
-    .match = match_or };
-const struct rule_type rule_not = { .name = "NOT", .api_name = "NOT", .flags = RT_PAYLOAD_COMMAS, .compile = compile_not,
-    .match = match_not };
-const struct rule_type rule_sub_rule = { .name = "SUB-RULE", .api_name = "SubRules", .flags = RT_PAYLOAD_COMMAS | RT_SUB,
-    .compile = compile_sub, .match = match_sub };
+static void
+renew(struct rule *r)
+{
+	struct conditions *c = r->data;
+
+	r->needs = 0;
+	for (int i = 0; i < c->n; i++) {
+		if (c->rule[i].type->renew != NULL)
+			c->rule[i].type->renew(&c->rule[i]);
+		r->needs |= c->rule[i].needs;
+	}
+}
+
+const struct rule_type rule_and = {
+	.name = "AND", .api_name = "AND", .flags = RT_PAYLOAD_COMMAS, .compile = compile_and, .match = match_and, .renew = renew
+};
+const struct rule_type rule_or = {
+	.name = "OR", .api_name = "OR", .flags = RT_PAYLOAD_COMMAS, .compile = compile_or, .match = match_or, .renew = renew
+};
+const struct rule_type rule_not = {
+	.name = "NOT", .api_name = "NOT", .flags = RT_PAYLOAD_COMMAS, .compile = compile_not, .match = match_not, .renew = renew
+};
+const struct rule_type rule_sub_rule = {
+	.name = "SUB-RULE", .api_name = "SubRules", .flags = RT_PAYLOAD_COMMAS | RT_SUB, .compile = compile_sub,
+	.match = match_sub, .renew = renew
+};

@@ -7,6 +7,7 @@
 #include "common/log.h"
 #include "common/strutil.h"
 #include "worker/rule/rule.h"
+#include "worker/rule/ruleset.h"
 
 enum { TYPE_NAME_MAX = 64, LATER_MAX = 32 /* kinds of warning; there are fewer types */ };
 enum mark { MARK_NEW, MARK_OPEN, MARK_DONE };
@@ -37,10 +38,11 @@ rule_compile(struct gen *g, struct rule *r, const char *type, const char *payloa
 		if (r->src || strcmp(params[i], "no-resolve") == 0)
 			r->needs &= ~(unsigned)NEED_IP;
 	}
+	r->may_need = r->needs;
 	r->type = r->src && t->src != NULL ? t->src : t;
 	r->payload = payload;
 	/* where processes are never to be looked up, it is known that they match nothing */
-	if ((t->flags & RT_LATER) != 0 || ((t->flags & RT_PROCESS) != 0 && g->general.find_process != FIND_OFF))
+	if ((t->flags & RT_PROCESS) != 0 && g->general.find_process != FIND_OFF)
 		r->later = r->type;
 	return r->type->compile(g, r, payload, err);
 }
@@ -123,6 +125,24 @@ rule_parse_line(struct gen *g, struct rule *r, const char *line, struct cfg_err 
 	if (rc != 0)
 		return rc;
 	return rule_compile(g, r, type, payload, (const char *const *)(field + target + 1), n - target - 1, err);
+}
+
+int
+rule_parse_condition(struct gen *g, struct rule *r, const char *line, struct cfg_err *err)
+{
+	const struct rule_type *t;
+	char **field, *type;
+	int n = split(g, arena_strdup(&g->arena, line), &field);
+
+	type = field[0];
+	for (char *s = type; *s != '\0'; s++)
+		*s = (char)(*s >= 'a' && *s <= 'z' ? *s - 'a' + 'A' : *s);
+	t = find_type(type);
+	if (n < 2)
+		return cfg_fail(err, NULL, "rules", "unsupported rule type %.64s", type);
+	if (t != NULL && (t->flags & RT_PAYLOAD_COMMAS) != 0)
+		return rule_compile(g, r, type, join(g, field + 1, n - 1), NULL, 0, err);
+	return rule_compile(g, r, type, field[1], (const char *const *)(field + 2), n - 2, err);
 }
 
 /* where is "rules" or "sub-rules[NAME]". */
@@ -210,6 +230,43 @@ settle(struct rules *list, const char **path, int depth, struct gen *g, struct c
 	return 0;
 }
 
+/* ---- needs that change */
+
+static bool
+renew_list(struct rules *list)
+{
+	bool changed = false;
+
+	for (int i = 0; i < list->n; i++) {
+		struct rule *r = &list->rule[i];
+		unsigned before = r->needs;
+
+		if (r->type->renew == NULL)
+			continue;
+		r->type->renew(r);
+		if ((r->type->flags & RT_SUB) != 0)
+			r->needs |= rule_sub_target(r)->needs;
+		r->needs |= before;
+		changed |= r->needs != before;
+		list->needs |= r->needs;
+	}
+	return changed;
+}
+
+/* Needs only grow: to ask for an address once too often does no harm. Lists refer to each other at most RULE_DEPTH_MAX deep. */
+void
+rules_renew(struct gen *g)
+{
+	bool changed = g->rules != NULL;
+
+	for (int round = 0; changed && round < RULE_DEPTH_MAX; round++) {
+		changed = renew_list(g->rules);
+		for (size_t i = 0; i < g->sub_rules.cap; i++)
+			if (g->sub_rules.slots[i].key != NULL)
+				changed |= renew_list(g->sub_rules.slots[i].value);
+	}
+}
+
 struct later {
 	const struct rule_type *type;
 	const char *list;		/* where the first one stands */
@@ -244,8 +301,8 @@ warn_later(const struct gen *g, const struct cfg_node *sub_rules)
 	for (const struct later *l = later; l < later + LATER_MAX && l->type != NULL; l++) {
 		bool sub = l->list[0] != '\0';
 
-		log_warn("%s rules do not work yet and match nothing: %d, the first is %s%.64s%s[%d]", l->type->name, l->count,
-		    sub ? "sub-rules[" : "rules", l->list, sub ? "]" : "", l->index);
+		log_warn("%s rules %s and match nothing: %d, the first is %s%.64s%s[%d]", l->type->name,
+		    (l->type->flags & RT_PROCESS) != 0 ? "do not work yet" : "have no data", l->count, sub ? "sub-rules[" : "rules", l->list, sub ? "]" : "", l->index);
 	}
 }
 
@@ -260,6 +317,8 @@ rules_parse(struct gen *g, const struct cfg_node *root, struct cfg_err *err)
 	g->rules->name = "";
 	g->rules->hooks = &g->rule_hooks;
 	rc = cfg_map(cfg_get(root, "sub-rules"), "sub-rules", &subs, err);
+	if (rc == 0)
+		geo_prepare(g, cfg_get(root, "rules"), subs);
 	if (rc == 0)
 		rc = parse_sub_rules(g, subs, err);
 	cfg_each(c, subs)

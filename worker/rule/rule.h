@@ -27,11 +27,12 @@ struct rule_type {
 	/* 1 hit, 0 not; pure, no allocation, no I/O */
 	int (*match)(const struct rule *, const struct meta *, struct verdict *);
 	const struct rule_type *src;	/* what the "src" parameter makes of it; NULL: stays itself */
+	void (*renew)(struct rule *);	/* sums needs up again after a set in it has changed; NULL: they never change */
+	uint32_t (*size)(const struct rule *);	/* entries, for GET /rules; NULL: -1 */
 };
 enum { RT_PARAMS = 1,		/* takes no-resolve and src */
        RT_PAYLOAD_COMMAS = 2,	/* the target is the last field (AND, OR, NOT, SUB-RULE, -REGEX) */
        RT_NO_PAYLOAD = 4,	/* MATCH */
-       RT_LATER = 8,		/* does not work yet: matches nothing, and says so by name */
        RT_PROCESS = 16,		/* the same as long as nobody looks processes up */
        RT_SUB = 32 };		/* SUB-RULE: the target is a list of sub-rules: */
 
@@ -43,10 +44,11 @@ struct rule {
 	const char *target;
 	struct outbound *outbound;	/* of target; NULL for SUB-RULE */
 	unsigned needs;
+	unsigned may_need;		/* what is left of its type's by "no-resolve" and "src" */
 	bool src;			/* "src" parameter: test the source */
 	bool disabled;			/* PATCH /rules/disable */
 	void *data;			/* the type's, in the arena */
-	const struct rule_type *later;	/* the type in it (own, or of a condition) that does not work yet; NULL: none */
+	const struct rule_type *later;	/* the type in it (own, or of a condition) that cannot work, or not yet; NULL: none */
 	int depth;			/* of logic rules around this one */
 	uint64_t hits, misses;
 	int64_t hit_at, miss_at;	/* unix ns */
@@ -70,6 +72,8 @@ int rule_parse_line(struct gen *g, struct rule *r, const char *line, struct cfg_
  * case. r zeroed, but for target and depth. payload is kept: it lives as long as the arena. */
 int rule_compile(struct gen *g, struct rule *r, const char *type, const char *payload, const char *const *params, int n_params,
     struct cfg_err *err);
+/* The same of a line "TYPE,payload[,param]" of a classical set. */
+int rule_parse_condition(struct gen *g, struct rule *r, const char *line, struct cfg_err *err);
 /* The type as the API names it: "DomainSuffix". */
 const char *rule_api_name(const struct rule *r);
 /* The host that domain rules look at: the sniffed name, else the one asked for (spec/config.md 14.1 9). */

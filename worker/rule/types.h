@@ -16,8 +16,8 @@ extern const struct rule_type rule_process_name, rule_process_path;						/* proc
 extern const struct rule_type rule_process_name_regex, rule_process_path_regex, rule_process_name_wildcard,
     rule_process_path_wildcard;
 extern const struct rule_type rule_and, rule_or, rule_not, rule_sub_rule;					/* logic.c */
-/* later.c */
-extern const struct rule_type rule_geosite, rule_geoip, rule_src_geoip, rule_ip_asn, rule_src_ip_asn, rule_rule_set;
+extern const struct rule_type rule_geosite, rule_geoip, rule_src_geoip, rule_ip_asn, rule_src_ip_asn;		/* geo.c */
+extern const struct rule_type rule_rule_set;									/* ruleset.c */
 extern const struct rule_type rule_match;									/* final.c */
 
 /* Every one of the above: { RULE_TYPES, NULL }. */

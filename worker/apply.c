@@ -21,6 +21,7 @@
 #include "worker/group/group.h"
 #include "worker/inbound/inbound.h"
 #include "worker/ipc.h"
+#include "worker/nodes.h"
 #include "worker/outbound/outbound.h"
 #include "worker/patch.h"
 #include "worker/registry.h"
@@ -100,6 +101,8 @@ static const struct {
 	{ "patches", load_patches },
 	{ "proxy-providers", sections_proxy_providers },
 	{ "proxies", outbounds_parse },
+	{ "proxy-groups", groups_declare },
+	{ "nodes of proxy-providers", nodes_load },
 	{ "proxy-groups", groups_parse },
 	{ "dialer-proxy", link_dialers },
 	{ "rule-providers", sections_rule_providers },
@@ -163,6 +166,7 @@ apply_config(struct worker *w, int tree_fd, struct cfg_err *err)
 	g->rule_hooks.usable = target_usable;
 	arena_init(&g->arena);
 	map_init(&g->proxies);
+	map_init(&g->nodes);
 	map_init(&g->sub_rules);
 	map_init(&g->rule_sets);
 	map_init(&g->geo_sets);

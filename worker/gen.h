@@ -21,6 +21,7 @@ struct resolver;
 struct hosts;
 struct meta;
 struct regex_env;
+struct providers;
 
 enum run_mode { MODE_RULE, MODE_GLOBAL, MODE_DIRECT };
 enum find_process { FIND_ALWAYS, FIND_STRICT, FIND_OFF };
@@ -63,11 +64,23 @@ struct rule_hooks {		/* what rules must know of outbounds, which lie to their ri
 	bool (*usable)(struct outbound *, const struct meta *);	/* false: its present choice is PASS, or cannot carry UDP */
 };
 
+struct node_set {		/* the nodes of one proxy-provider; provider/ owns them and tells groups_changed() */
+	const char *name;
+	const char *url;	/* of its health check, "" */
+	struct outbound **nodes;
+	int n;
+};
+
 struct gen {
 	struct worker *w;
 	struct arena arena;
 	struct general general;
-	struct map proxies;		/* name -> struct outbound *: built-ins, proxies, groups (and provider nodes for the API) */
+	struct map proxies;		/* name -> struct outbound *: built-ins, proxies, groups */
+	struct map nodes;		/* name -> struct outbound *: nodes of providers, the first of a name; for the API */
+	struct node_set **sets;		/* of providers, in file order */
+	int n_sets;
+	struct providers *providers;	/* provider/provider.h; NULL: none */
+	bool quiet_nodes;		/* nodes that are parsed now are a provider's: what they lack is told once for all of them */
 	struct outbound **outbounds;	/* configured proxies in file order */
 	int n_outbounds;
 	struct outbound **groups;	/* in file order; GLOBAL last unless configured */

@@ -203,14 +203,8 @@ providers(struct worker *w, struct peer *p, uint32_t id, struct wire *args, stru
 
 	if (wire_get_u8(args, &what) != 0 || wire_get_str(args, name, sizeof name) != 0)
 		return -E_PROTO;
-	if (of_rules) {
-		if (rule_providers_show(w->gen, what == 0 ? NULL : name, out) == 0)
-			return 0;
-	} else if (what == 0) {	/* none work yet: an empty map, as a configuration without any shows */
-		value_map(out);
-		value_map_end(out);
+	if (of_rules ? rule_providers_show(w->gen, what == 0 ? NULL : name, out) == 0 : show_providers(w->gen, what == 0, name, out) == 0)
 		return 0;
-	}
 	query_error(p, id, 404, "Resource not found");
 	return -E_NOTFOUND;
 }

@@ -15,7 +15,9 @@ void query_peer_gone(struct peer *p);
 void query_answer(struct peer *p, uint32_t id, struct wire *data);
 void query_error(struct peer *p, uint32_t id, int status, const char *text);
 
-/* show_proxies.c, show_conns.c */
+/* show_proxies.c, show_providers.c, show_conns.c */
+void show_proxy(struct outbound *ob, struct wire *out);		/* one object */
+int show_providers(struct gen *g, bool all, const char *name, struct wire *out);	/* 0 or -E_NOTFOUND */
 int show_proxies(struct gen *g, unsigned what, const char *name, struct wire *out);	/* PROXIES_*; 0 or -E_NOTFOUND */
 void show_connections(struct worker *w, struct wire *out);
 /* query_delay.c: asynchronous */

@@ -3,6 +3,7 @@
 #include "worker/sections.h"
 
 #include "worker/provider/config.h"
+#include "worker/provider/provider.h"
 #include "worker/provider/ruleset.h"
 #include "worker/sniff/config.h"
 #include "worker/tun/config.h"
@@ -10,7 +11,7 @@
 int
 sections_proxy_providers(struct gen *g, const struct cfg_node *root, struct cfg_err *err)
 {
-	return provider_check_proxies(g, root, err);
+	return providers_parse(g, root, err);
 }
 
 int

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* GET /proxies and /group: proxies and groups as value maps, keys sorted as the reference's (spec/api.md 3.1). */
+/* GET /proxies and /group: proxies, groups and nodes of providers as value maps, keys sorted as the reference's (spec/api.md 3.1). Of equal names a
+ * configured one is shown, else the first provider's. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,6 +9,7 @@
 #include "common/value.h"
 #include "worker/group/group.h"
 #include "worker/outbound/outbound.h"
+#include "worker/provider/provider.h"
 #include "worker/query.h"
 
 static void
@@ -46,7 +48,7 @@ extra(struct wire *w, const struct outbound *ob)
 {
 	value_map(w);
 	for (const struct delay_extra *x = ob->extra; x != NULL; x = x->next) {
-		if (x->url[0] == '\0')
+		if (x->url[0] == '\0' || x->h.n == 0)
 			continue;
 		value_key(w, x->url);
 		value_map(w);
@@ -59,8 +61,8 @@ extra(struct wire *w, const struct outbound *ob)
 }
 
 /* The keys of groups stand among the others, in order. */
-static void
-show(struct outbound *ob, struct wire *w)
+void
+show_proxy(struct outbound *ob, struct wire *w)
 {
 	struct group *g = group_of(ob);
 	const char *now = g != NULL && g->gtype->now != NULL ? g->gtype->now(g) : NULL;
@@ -77,6 +79,8 @@ show(struct outbound *ob, struct wire *w)
 		value_list_end(w);
 	}
 	key_str(w, "dialer-proxy", ob->dialer_proxy);
+	if (g != NULL)
+		key_str(w, "emptyFallback", g->empty->name);
 	if (tested)
 		key_str(w, "expectedStatus", g->expected);
 	value_key(w, "extra");
@@ -121,7 +125,7 @@ by_name(const void *a, const void *b)
 static int
 show_all(struct gen *g, struct wire *w)
 {
-	struct outbound **all = calloc(g->proxies.count + 1, sizeof *all);
+	struct outbound **all = calloc(g->proxies.count + g->nodes.count + 1, sizeof *all);
 	size_t n = 0;
 
 	if (all == NULL)
@@ -129,11 +133,14 @@ show_all(struct gen *g, struct wire *w)
 	for (size_t i = 0; i < g->proxies.cap; i++)
 		if (g->proxies.slots[i].key != NULL)
 			all[n++] = g->proxies.slots[i].value;
+	for (size_t i = 0; i < g->nodes.cap; i++)
+		if (g->nodes.slots[i].key != NULL && map_get(&g->proxies, g->nodes.slots[i].key) == NULL)
+			all[n++] = g->nodes.slots[i].value;
 	qsort(all, n, sizeof *all, by_name);
 	value_map(w);
 	for (size_t i = 0; i < n; i++) {
 		value_key(w, all[i]->name);
-		show(all[i], w);
+		show_proxy(all[i], w);
 	}
 	value_map_end(w);
 	free(all);
@@ -151,15 +158,15 @@ show_proxies(struct gen *g, unsigned what, const char *name, struct wire *out)
 	case PROXIES_GROUPS:
 		value_list(out);
 		for (int i = 0; i < g->n_groups; i++)
-			show(g->groups[i], out);
+			show_proxy(g->groups[i], out);
 		value_list_end(out);
 		return 0;
 	case PROXIES_ONE:
 	case PROXIES_GROUP:
-		ob = outbound_find(g, name);
+		ob = node_find(g, "", name);
 		if (ob == NULL || (what == PROXIES_GROUP && group_of(ob) == NULL))
 			return -E_NOTFOUND;
-		show(ob, out);
+		show_proxy(ob, out);
 		return 0;
 	}
 	return -E_NOTFOUND;

@@ -10,6 +10,7 @@
 #include "common/log.h"
 #include "worker/group/group.h"
 #include "worker/loader/yaml.h"
+#include "worker/provider/provider.h"
 #include "worker/worker.h"
 
 struct kit {
@@ -39,7 +40,18 @@ kit_load(struct kit *k, const char *yaml)
 	if (rc != 0 || tree_from_memory(&k->tree, k->image, n, &k->err) != 0)
 		return -E_INVAL;
 	k->g.root = k->tree.root;
-	rc = outbounds_parse(&k->g, k->tree.root, &k->err);
+	rc = providers_parse(&k->g, k->tree.root, &k->err);
+	if (rc == 0)
+		rc = outbounds_parse(&k->g, k->tree.root, &k->err);
+	if (rc == 0)
+		rc = groups_declare(&k->g, k->tree.root, &k->err);
+	for (int i = 0; rc == 0 && i < k->g.providers->n; i++) {
+		struct provider *p = k->g.providers->p[i];
+		bool changed;
+
+		if (p->vehicle == VEHICLE_INLINE)
+			rc = provider_load(p, cfg_get(p->item, "payload"), &changed, &k->err);
+	}
 	if (rc == 0)
 		rc = groups_parse(&k->g, k->tree.root, &k->err);
 	return rc != 0 ? rc : outbounds_link(&k->g, &k->err);
@@ -48,6 +60,7 @@ kit_load(struct kit *k, const char *yaml)
 static inline void
 kit_free(struct kit *k)
 {
+	providers_fini(&k->g);
 	outbounds_fini(&k->g);
 	map_free(&k->g.proxies);
 	arena_free(&k->g.arena);

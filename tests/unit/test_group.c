@@ -44,7 +44,7 @@ test_parse_reference_texts(void **state)
 	takes(P "proxy-groups: [{name: g, type: select, proxies: [a, b, DIRECT]}]\n");
 	takes(P "proxy-groups: [{name: g, type: select, proxies: [h]}, {name: h, type: select, proxies: [a]}]\n");
 	takes(P "proxy-groups: [{name: g, type: relay, proxies: [a, b]}]\n");
-	takes(P "proxy-providers: {p: {type: inline}}\nproxy-groups: [{name: g, type: select, use: [p]}]\n");
+	takes(P "proxy-providers: {p: {type: inline, payload: [{name: n, type: direct}]}}\nproxy-groups: [{name: g, type: select, use: [p]}]\n");
 	refuse(P "proxy-groups: [{type: select, proxies: [a]}]\n", "proxy group 0: missing name");
 	refuse(P "proxy-groups: [{name: '', type: select, proxies: [a]}]\n", "proxy group[0]: format error");
 	refuse(P "proxy-groups: [{name: g, proxies: [a]}]\n", "proxy group[0]: format error");
@@ -58,7 +58,7 @@ test_parse_reference_texts(void **state)
 	refuse(P "proxy-groups: [{name: g, type: select, use: [zz]}]\n", "proxy group[0]: g: 'zz' not found");
 	refuse(P "proxy-groups: [{name: g, type: select, proxies: [a]}, {name: h, type: select, use: [g]}]\n",
 	    "proxy group[1]: proxy group g can't contains in `use`");
-	refuse(P "proxy-providers: {g: {type: inline}}\nproxy-groups: [{name: g, type: select, proxies: [a]}]\n",
+	refuse(P "proxy-providers: {g: {type: inline, payload: [{name: n, type: direct}]}}\nproxy-groups: [{name: g, type: select, proxies: [a]}]\n",
 	    "proxy group[0]: g: duplicate provider name");
 	refuse(P "proxy-groups: [{name: g, type: load-balance, proxies: [a], strategy: nope}]\n",
 	    "proxy group[0]: unsupported strategy: nope");
@@ -118,7 +118,9 @@ test_parse_members(void **state)
 	    "  - {name: JP 1, type: socks5, server: h, port: 1}\n"
 	    "  - {name: HK 1, type: socks5, server: h, port: 1}\n"
 	    "  - {name: HK 2, type: http, server: h, port: 1}\n"
-	    "proxy-providers: {p: {type: inline, health-check: {url: 'http://p/'}}}\n"
+	    "proxy-providers:\n"
+	    "  p: {type: inline, health-check: {url: 'http://p/'}, payload: [{name: HK n, type: http, server: h, port: 1}, {name: n, type: direct}]}\n"
+	    "  q: {type: inline, payload: [{name: JP n, type: direct}, {name: n, type: direct}]}\n"
 	    "proxy-groups:\n"
 	    "  - {name: all, type: select, include-all: true}\n"
 	    "  - {name: two, type: select, include-all-proxies: true, filter: 'JP`HK'}\n"
@@ -128,16 +130,20 @@ test_parse_members(void **state)
 	    "  - {name: none, type: select, include-all-proxies: true, filter: zz}\n"
 	    "  - {name: empty, type: select, include-all-proxies: true, filter: zz, empty-fallback: REJECT}\n"
 	    "  - {name: use, type: url-test, use: [p]}\n"
+	    "  - {name: used, type: select, proxies: [DIRECT], use: [p, q], filter: 'JP`HK'}\n"
+	    "  - {name: one, type: select, use: [p], filter: '^n`(?i)N$'}\n"
 	    "  - {name: auto, type: url-test, proxies: [HK 1], tolerance: 50, expected-status: ' 204 ', hidden: true}\n"), 0);
-	members_are(&k, "all", "HK 1,HK 2,JP 1");
+	members_are(&k, "all", "HK 1,HK 2,JP 1,HK n,n,JP n,n");
+	members_are(&k, "used", "DIRECT,JP n,HK n");
+	members_are(&k, "one", "n,HK n");
 	members_are(&k, "two", "JP 1,HK 1,HK 2");
 	members_are(&k, "look", "HK 1,HK 2");
 	members_are(&k, "type", "HK 1,JP 1");
 	members_are(&k, "out", "DIRECT");
 	members_are(&k, "none", "COMPATIBLE");
 	members_are(&k, "empty", "REJECT");
-	members_are(&k, "use", "COMPATIBLE");
-	members_are(&k, "GLOBAL", "DIRECT,REJECT,JP 1,HK 1,HK 2,all,two,look,type,out,none,empty,use,auto");
+	members_are(&k, "use", "HK n,n");
+	members_are(&k, "GLOBAL", "DIRECT,REJECT,JP 1,HK 1,HK 2,all,two,look,type,out,none,empty,use,used,one,auto");
 	assert_string_equal(group_of(kit_find(&k, "use"))->url, "http://p/");
 	assert_string_equal(group_of(kit_find(&k, "auto"))->url, "https://www.gstatic.com/generate_204");
 	assert_string_equal(group_of(kit_find(&k, "auto"))->expected, "204");

@@ -13,7 +13,7 @@ pick(struct group *g, const struct meta *m, bool touch)
 	if (fixed != NULL && group_alive(g, fixed))
 		return fixed;
 	if (fixed != NULL)
-		g->selected = "";
+		group_set_selected(g, "");
 	return group_first_alive(g);
 }
 
@@ -25,7 +25,7 @@ choose(struct group *g, const char *name)
 
 	if (name[0] != '\0' && ob == NULL)
 		return -E_NOTFOUND;
-	g->selected = ob != NULL ? ob->name : "";
+	group_set_selected(g, ob != NULL ? ob->name : "");
 	return 0;
 }
 

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/log.h"
+#include "worker/group/filter.h"
 #include "worker/worker.h"
 
 enum { CHOICE_NAME_MAX = 4096, CHOICES_MAX = 65536 };	/* of a blob */
@@ -76,6 +78,32 @@ group_first_alive(const struct group *g)
 		if (group_alive(g, g->members[i]))
 			return g->members[i];
 	return g->members[0];
+}
+
+void
+group_set_selected(struct group *g, const char *name)
+{
+	char *copy = strdup(name);
+
+	if (copy == NULL)
+		fatal("out of memory: a choice");
+	free(g->selected);
+	g->selected = copy;
+	g->version++;
+}
+
+void
+groups_changed(struct gen *gen, const struct node_set *set)
+{
+	for (int i = 0; i < gen->n_groups; i++) {
+		struct group *g = group_of(gen->groups[i]);
+
+		for (int u = 0; u < g->n_use; u++)
+			if (g->use[u] == set) {
+				group_build(g);
+				break;
+			}
+	}
 }
 
 void
@@ -173,15 +201,14 @@ keep(struct group *global, const char *group, const char *name)
 static void
 restore(struct gen *gen, const char *group, const char *name)
 {
-	struct outbound *ob = outbound_find(gen, group), *member;
+	struct outbound *ob = outbound_find(gen, group);
 	struct group *g = ob != NULL ? group_of(ob) : NULL;
 
 	if (g == NULL || g->gtype->select == NULL) {
 		keep(group_of(gen->global), group, name);
 		return;
 	}
-	member = group_find_member(g, name);
-	g->selected = member != NULL ? member->name : arena_strdup(&gen->arena, name);
+	group_set_selected(g, name);
 	group_tested(g);
 }
 
@@ -211,6 +238,14 @@ group_fini(struct outbound *ob)
 {
 	struct group *g = (struct group *)ob;
 
+	free(g->members);
+	free(g->selected);
+	filter_free(g->filter);
+	filter_free(g->exclude);
+	g->members = NULL;
+	g->n_members = 0;
+	g->selected = NULL;
+	g->filter = g->exclude = NULL;
 	while (g->kept != NULL) {
 		struct group_choice *c = g->kept;
 

@@ -25,18 +25,28 @@ struct group_choice {		/* a saved choice of a group that this configuration does
 enum { GROUP_KEPT_MAX = 1024,	/* more are forgotten */
        GROUP_NESTING_MAX = 32 };	/* a configuration error beyond */
 
+struct filter;
 struct group {			/* first member of every group type's struct */
 	struct outbound ob;
 	const struct group_type *gtype;
-	struct outbound **members;
+	const struct cfg_node *item;	/* as configured; NULL for a GLOBAL that is not */
+	struct outbound **members;	/* owned; never empty once built */
 	int n_members;
+	uint32_t version;		/* moves with every change of the members or of the stored choice */
+	struct outbound **own;		/* `proxies`, and all with include-all-proxies: n_own of them, before what is excluded */
+	int n_own, n_listed;		/* the first n_listed are `proxies` */
+	const struct node_set **use;	/* in order, n_use */
+	int n_use;
+	bool all_proxies, all_providers;
+	struct filter *filter, *exclude;	/* owned; NULL = none */
+	const char *exclude_type;	/* "" */
 	const char *url;		/* test URL, never "" */
 	const char *expected;		/* trimmed, "*" if empty */
 	const char *icon;
 	bool hidden, lazy, disable_udp;
 	bool url_written;
 	int64_t interval_s, timeout_ms, max_failed;
-	const char *selected;		/* stored choice by name (select) or fixed node (url-test, fallback); "" */
+	char *selected;			/* owned: stored choice by name (select) or fixed node (url-test, fallback); "" */
 	const char *default_selected;	/* "" */
 	struct outbound *empty;		/* stands in for an empty member list: COMPATIBLE unless empty-fallback says otherwise */
 	struct group_choice *kept;	/* of gen->global only */
@@ -45,7 +55,12 @@ struct group {			/* first member of every group type's struct */
 extern const struct group_type *const group_types[];	/* registry.c, ended by NULL */
 extern const struct group_type group_select_type, group_urltest_type, group_fallback_type, group_loadbalance_type, group_relay_type;
 
-int groups_parse(struct gen *g, const struct cfg_node *root, struct cfg_err *err);	/* after outbounds_parse; makes GLOBAL; detects loops */
+/* After outbounds_parse(): every group without its members, so that nodes of providers can name them. */
+int groups_declare(struct gen *g, const struct cfg_node *root, struct cfg_err *err);
+/* After the nodes of providers are there (gen->sets): members; makes GLOBAL; detects loops. */
+int groups_parse(struct gen *g, const struct cfg_node *root, struct cfg_err *err);
+/* The nodes of a set are others now: members of the groups that use it are made anew. */
+void groups_changed(struct gen *g, const struct node_set *set);
 struct group *group_of(struct outbound *ob);	/* NULL when ob is no group */
 struct stream *group_dial(struct outbound *ob, const struct dial *dial);
 struct dgram *group_packet(struct outbound *ob, const struct dial *dial);
@@ -58,6 +73,11 @@ void group_fini(struct outbound *ob);
 struct outbound *group_find_member(const struct group *g, const char *name);
 struct outbound *group_first_alive(const struct group *g);
 bool group_alive(const struct group *g, const struct outbound *ob);
+void group_set_selected(struct group *g, const char *name);	/* copies */
+/* Whether a node's name passes the group's filters: which nodes of a provider it wants tested. */
+bool group_wants(const struct group *g, const struct outbound *ob);
+/* parse.c: members by what own, use and the filters say now. */
+void group_build(struct group *g);
 /* All members were tested: the next choice is made anew from what was measured. */
 void group_tested(struct group *g);
 /* PUT/DELETE of a choice: HTTP status 204, 404, 400 and the reference's text (spec/api.md 1.7, 2.8). name "" clears. */

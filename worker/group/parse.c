@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* `proxy-groups:`: common keys, members, filters, loops, and GLOBAL. Called by apply.c after the proxies are there. Groups
- * may name each other in any order, so all are made before members are looked up. Everything lives in the generation's
- * arena. Error texts: spec/config.md 8. */
+ * may name each other in any order, so all are made before members are looked up. Everything but members and filters lives in the
+ * generation's arena. Error texts: spec/config.md 8. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,15 +15,6 @@
 
 enum { DEFAULT_INTERVAL_S = 300, DEFAULT_TIMEOUT_MS = 5000, DEFAULT_MAX_FAILED = 5, KEYS_MAX = 40 };
 static const char default_url[] = "https://www.gstatic.com/generate_204";
-
-struct draft {			/* a group while it is parsed */
-	const struct cfg_node *item;
-	struct group *g;
-	struct filter *filter, *exclude;
-	const char *exclude_type;
-	bool all_proxies, all_providers;
-	int cap;		/* of members */
-};
 
 static const char *const common_keys[] = { "name", "type", "proxies", "use", "url", "interval", "timeout", "lazy",
     "max-failed-times", "expected-status",
@@ -51,29 +42,27 @@ warn_keys(const struct group *g, const struct cfg_node *item)
 /* ---- one group without its members */
 
 static int
-parse_flags(struct draft *d, struct cfg_err *err)
+parse_flags(struct group *g, struct cfg_err *err)
 {
-	const struct cfg_node *item = d->item;
-	struct group *g = d->g;
+	const struct cfg_node *item = g->item;
 	bool all = false;
 
 	if (cfgw_bool(item, "lazy", &g->lazy, err) != 0 || cfgw_bool(item, "disable-udp", &g->disable_udp, err) != 0 ||
 	    cfgw_bool(item, "hidden", &g->hidden, err) != 0 || cfgw_bool(item, "include-all", &all, err) != 0 ||
-	    cfgw_bool(item, "include-all-proxies", &d->all_proxies, err) != 0 ||
-	    cfgw_bool(item, "include-all-providers", &d->all_providers, err) != 0)
+	    cfgw_bool(item, "include-all-proxies", &g->all_proxies, err) != 0 ||
+	    cfgw_bool(item, "include-all-providers", &g->all_providers, err) != 0)
 		return -E_INVAL;
-	d->all_proxies |= all;
-	d->all_providers |= all;
+	g->all_proxies |= all;
+	g->all_providers |= all;
 	return cfgw_int(item, "interval", INT32_MIN, INT32_MAX, &g->interval_s, err) != 0 ||
 	    cfgw_int(item, "timeout", INT32_MIN, INT32_MAX, &g->timeout_ms, err) != 0 ||
 	    cfgw_int(item, "max-failed-times", INT32_MIN, INT32_MAX, &g->max_failed, err) != 0 ? -E_INVAL : 0;
 }
 
 static int
-parse_texts(struct draft *d, struct cfg_err *err)
+parse_texts(struct group *g, struct cfg_err *err)
 {
-	const struct cfg_node *item = d->item;
-	struct group *g = d->g;
+	const struct cfg_node *item = g->item;
 	struct arena *a = &g->ob.gen->arena;
 	const char *url = "", *icon = "", *expected = "", *filter = "", *exclude = "", *type = "", *def = "", *empty = "";
 
@@ -87,7 +76,7 @@ parse_texts(struct draft *d, struct cfg_err *err)
 	g->icon = arena_strdup(a, icon);
 	g->expected = str_trim(arena_strdup(a, expected));
 	g->default_selected = arena_strdup(a, def);
-	d->exclude_type = type;
+	g->exclude_type = type;
 	if (!status_ranges_valid(g->expected))
 		return cfg_fail(err, cfg_get(item, "expected-status"), "expected-status", "%s: intRanges error", g->ob.name);
 	if (g->expected[0] == '\0')
@@ -98,8 +87,8 @@ parse_texts(struct draft *d, struct cfg_err *err)
 			return cfg_fail(err, cfg_get(item, "empty-fallback"), "empty-fallback", "%s: '%s' not found",
 			    g->ob.name, empty);
 	}
-	if (filter_compile(filter, "filter", cfg_get(item, "filter"), &d->filter, err) != 0 ||
-	    filter_compile(exclude, "exclude-filter", cfg_get(item, "exclude-filter"), &d->exclude, err) != 0)
+	if (filter_compile(filter, "filter", cfg_get(item, "filter"), &g->filter, err) != 0 ||
+	    filter_compile(exclude, "exclude-filter", cfg_get(item, "exclude-filter"), &g->exclude, err) != 0)
 		return outbound_err_prefix(err, "%s: ", g->ob.name);
 	return 0;
 }
@@ -121,7 +110,8 @@ group_new(struct gen *gen, const struct group_type *type, const char *name)
 	g->gtype = type;
 	g->url = default_url;
 	g->expected = "*";
-	g->icon = g->selected = g->default_selected = "";
+	g->icon = g->default_selected = g->exclude_type = "";
+	group_set_selected(g, "");
 	g->lazy = true;
 	g->timeout_ms = DEFAULT_TIMEOUT_MS;
 	g->max_failed = DEFAULT_MAX_FAILED;
@@ -130,54 +120,120 @@ group_new(struct gen *gen, const struct group_type *type, const char *name)
 }
 
 static int
-parse_one(struct gen *gen, struct draft *d, struct cfg_err *err)
+parse_one(struct gen *gen, const struct cfg_node *item, struct group **out, struct cfg_err *err)
 {
-	const char *type_name = "", *name = cfg_text(cfg_get(d->item, "name"));
+	const char *type_name = "", *name = cfg_text(cfg_get(item, "name"));
 	const struct group_type *type;
-	const struct cfg_node *n = cfg_get(d->item, "type");
+	const struct cfg_node *n = cfg_get(item, "type");
+	struct group *g;
 
-	if (cfgw_str(d->item, "type", &type_name, err) != 0)
+	if (cfgw_str(item, "type", &type_name, err) != 0)
 		return -E_INVAL;
 	if (name[0] == '\0' || type_name[0] == '\0')
-		return cfg_fail(err, d->item, "type", "format error");
+		return cfg_fail(err, item, "type", "format error");
 	type = type_find(type_name);
 	if (type == NULL)
 		return cfg_fail(err, n, "type", "unsupported type: %.64s", type_name);
-	d->g = group_new(gen, type, arena_strdup(&gen->arena, name));
-	if (parse_flags(d, err) != 0 || parse_texts(d, err) != 0 || (type->setup != NULL && type->setup(d->g, d->item, err) != 0))
+	*out = g = group_new(gen, type, arena_strdup(&gen->arena, name));
+	g->item = item;
+	if (parse_flags(g, err) != 0 || parse_texts(g, err) != 0 || (type->setup != NULL && type->setup(g, item, err) != 0)) {
+		group_fini(&g->ob);
 		return -E_INVAL;
+	}
 	if (type == &group_relay_type)
 		log_warn("proxy group %s: the relay type is deprecated, use dialer-proxy", name);
-	warn_keys(d->g, d->item);
+	warn_keys(g, item);
 	return 0;
 }
 
 /* ---- members */
 
 static bool
-excluded(const struct draft *d, const struct outbound *ob)
+excluded(const struct group *g, const struct outbound *ob)
 {
-	const char *p = d->exclude_type;
+	const char *p = g->exclude_type;
 	size_t n;
 
-	if (filter_match_any(d->exclude, ob->name))
-		return true;
 	for (; *p != '\0'; p += n + (p[n] != '\0')) {
 		n = strcspn(p, "|");
 		if (n == strlen(ob->type->api_name) && strncasecmp(p, ob->type->api_name, n) == 0)
 			return true;
 	}
-	return false;
+	return filter_match_any(g->exclude, ob->name);
 }
 
-static void
-add_member(struct draft *d, struct outbound *ob)
+bool
+group_wants(const struct group *g, const struct outbound *ob)
 {
-	struct group *g = d->g;
+	return (g->filter == NULL || filter_match_any(g->filter, ob->name)) && !excluded(g, ob);
+}
 
-	if (excluded(d, ob) || g->n_members == d->cap)
+struct members {
+	struct outbound **m;
+	int n, cap;
+};
+
+static void
+add_member(struct members *ms, struct outbound *ob)
+{
+	if (ms->n == ms->cap) {
+		ms->cap = ms->cap > 0 ? ms->cap * 2 : 8;
+		ms->m = reallocarray(ms->m, (size_t)ms->cap, sizeof(*ms->m));
+		if (ms->m == NULL)
+			fatal("out of memory: members of a group");
+	}
+	ms->m[ms->n++] = ob;
+}
+
+/* Nodes of the sets in order of the patterns; a node that several match stands where the first one puts it. With several sets and patterns the
+ * second node of a name is left out too: the reference orders those over all sets by name. */
+static void
+add_nodes(struct group *g, struct members *ms)
+{
+	int rounds = filter_count(g->filter);
+	bool by_name = rounds > 1 && g->n_use > 1;
+	struct map seen;
+
+	map_init(&seen);
+	for (int r = 0; r < (rounds > 0 ? rounds : 1); r++) {
+		for (int u = 0; u < g->n_use; u++) {
+			for (int i = 0; i < g->use[u]->n; i++) {
+				struct outbound *ob = g->use[u]->nodes[i];
+				bool again = false;
+
+				if (rounds > 0 && !filter_match(g->filter, r, ob->name))
+					continue;
+				for (int before = 0; before < r && !by_name && !again; before++)
+					again = filter_match(g->filter, before, ob->name);
+				if (again || excluded(g, ob) || (by_name && map_put(&seen, ob->name, ob) != 0))
+					continue;
+				add_member(ms, ob);
+			}
+		}
+	}
+	map_free(&seen);
+}
+
+void
+group_build(struct group *g)
+{
+	struct members ms = { 0 };
+
+	for (int i = 0; i < g->n_own; i++)
+		if (!excluded(g, g->own[i]))
+			add_member(&ms, g->own[i]);
+	add_nodes(g, &ms);
+	if (ms.n == 0)
+		add_member(&ms, g->empty);
+	if (g->n_members == ms.n && memcmp(g->members, ms.m, (size_t)ms.n * sizeof(*ms.m)) == 0) {
+		free(ms.m);
 		return;
-	g->members[g->n_members++] = ob;
+	}
+	free(g->members);
+	g->members = ms.m;
+	g->n_members = ms.n;
+	g->version++;
+	group_tested(g);
 }
 
 static int
@@ -190,12 +246,12 @@ by_name(const void *a, const void *b)
 
 /* All proxies by name, in the filter's order: a node that two patterns match comes twice, as in the reference. */
 static void
-add_all_proxies(struct draft *d)
+add_all_proxies(struct group *g)
 {
-	struct gen *gen = d->g->ob.gen;
+	struct gen *gen = g->ob.gen;
 	size_t n = (size_t)gen->n_outbounds;
 	struct outbound **sorted = calloc(n + 1, sizeof(struct outbound *));
-	int rounds = filter_count(d->filter);
+	int rounds = filter_count(g->filter);
 
 	if (sorted == NULL)
 		fatal("out of memory: proxies of a group");
@@ -203,103 +259,92 @@ add_all_proxies(struct draft *d)
 	qsort(sorted, n, sizeof(struct outbound *), by_name);
 	for (int r = 0; r < (rounds > 0 ? rounds : 1); r++)
 		for (size_t i = 0; i < n; i++)
-			if (rounds == 0 || filter_match(d->filter, r, sorted[i]->name))
-				add_member(d, sorted[i]);
+			if (rounds == 0 || filter_match(g->filter, r, sorted[i]->name))
+				g->own[g->n_own++] = sorted[i];
 	free(sorted);
 }
 
-static const struct cfg_node *
-provider_node(const struct cfg_node *root, const char *name)
-{
-	cfg_each(c, cfg_get(root, "proxy-providers"))
-		if (strcmp(cfg_key(c), name) == 0)
-			return c;
-	return NULL;
-}
-
-static void
-take_url(struct group *g, const struct cfg_node *provider)
-{
-	const char *url = cfg_text(cfg_get(cfg_get(provider, "health-check"), "url"));
-
-	if (g->url[0] == '\0' && url != NULL && url[0] != '\0')
-		g->url = arena_strdup(&g->ob.gen->arena, url);
-}
-
-/* Providers do not work yet: their names are checked and the first one's test URL is used. */
 static int
-check_use(struct draft *d, const struct cfg_node *use, const struct cfg_node *root, struct cfg_err *err)
+set_by_name(const void *a, const void *b)
 {
-	struct gen *gen = d->g->ob.gen;
+	const struct node_set *const *x = a, *const *y = b;
 
-	cfg_each(c, use) {
-		const char *name = cfg_text(c);
-		const struct cfg_node *p = provider_node(root, name);
-		struct outbound *ob = outbound_find(gen, name);
-
-		if (p == NULL && ob != NULL && group_of(ob) != NULL)
-			return cfg_fail(err, c, "use", "proxy group %s can't contains in `use`", name);
-		if (p == NULL)
-			return cfg_fail(err, c, "use", "%s: '%s' not found", d->g->ob.name, name);
-		take_url(d->g, p);
-	}
-	return 0;
+	return strcmp((*x)->name, (*y)->name);
 }
 
+/* `use` in its order, or every provider by name; the first one's URL is the group's if it has none. */
 static int
-providers_of(struct draft *d, const struct cfg_node *use, const struct cfg_node *root, bool *any, struct cfg_err *err)
+find_sets(struct group *g, const struct cfg_node *use, struct cfg_err *err)
 {
-	const struct cfg_node *all = cfg_get(root, "proxy-providers"), *first = NULL;
-
-	*any = d->all_providers ? cfg_count(all) > 0 : cfg_count(use) > 0;
-	if (!d->all_providers)
-		return check_use(d, use, root, err);
-	cfg_each(c, all)	/* in order of name */
-		if (first == NULL || strcmp(cfg_key(c), cfg_key(first)) < 0)
-			first = c;
-	take_url(d->g, first);
-	return 0;
-}
-
-static int
-find_members(struct draft *d, const struct cfg_node *root, struct cfg_err *err)
-{
-	struct group *g = d->g;
 	struct gen *gen = g->ob.gen;
-	const struct cfg_node *own = cfg_get(d->item, "proxies"), *use;
-	size_t own_count = cfg_count(own), n = own_count;
-	bool providers;
-	int rounds = filter_count(d->filter);
 
-	if (cfg_get(d->item, "use") != NULL && !cfg_is_null(cfg_get(d->item, "use")) && cfg_get(d->item, "use")->type != CFG_LIST)
-		return cfg_fail(err, cfg_get(d->item, "use"), "use", "'use' is not a slice");
-	if (cfg_list(cfg_get(d->item, "use"), "use", &use, err) != 0 || providers_of(d, use, root, &providers, err) != 0)
-		return -E_INVAL;
-	if (d->all_proxies)
-		n += (size_t)gen->n_outbounds * (size_t)(rounds > 0 ? rounds : 1);
-	if (own_count == 0 && !d->all_proxies && !providers)
-		return cfg_fail(err, d->item, "proxies", "%s: `use` or `proxies` missing", g->ob.name);
-	d->cap = (int)n + 1;
-	g->members = arena_array(&gen->arena, n + 1, sizeof(struct outbound *));
+	g->use = arena_array(&gen->arena, (g->all_providers ? (size_t)gen->n_sets : cfg_count(use)) + 1, sizeof(*g->use));
+	if (g->all_providers) {
+		for (; g->n_use < gen->n_sets; g->n_use++)
+			g->use[g->n_use] = gen->sets[g->n_use];
+		qsort(g->use, (size_t)g->n_use, sizeof(*g->use), set_by_name);
+	} else {
+		cfg_each(c, use) {
+			const char *name = cfg_text(c);
+			struct outbound *ob = outbound_find(gen, name);
+			int i = 0;
+
+			while (i < gen->n_sets && strcmp(gen->sets[i]->name, name) != 0)
+				i++;
+			if (i == gen->n_sets && ob != NULL && group_of(ob) != NULL)
+				return cfg_fail(err, c, "use", "proxy group %s can't contains in `use`", name);
+			if (i == gen->n_sets)
+				return cfg_fail(err, c, "use", "%s: '%s' not found", g->ob.name, name);
+			g->use[g->n_use++] = gen->sets[i];
+		}
+	}
+	for (int i = 0; i < g->n_use && g->url[0] == '\0'; i++)
+		g->url = g->use[i]->url;
+	return 0;
+}
+
+static int
+find_own(struct group *g, const struct cfg_node *own, struct cfg_err *err)
+{
+	struct gen *gen = g->ob.gen;
+	int rounds = filter_count(g->filter);
+	size_t n = cfg_count(own) + (g->all_proxies ? (size_t)gen->n_outbounds * (size_t)(rounds > 0 ? rounds : 1) : 0);
+
+	g->own = arena_array(&gen->arena, n + 1, sizeof(struct outbound *));
 	cfg_each(c, own) {
 		struct outbound *ob = outbound_find(gen, cfg_text(c));
 
 		if (ob == NULL)
 			return cfg_fail(err, c, "proxies", "%s: '%s' not found", g->ob.name, cfg_text(c));
-		add_member(d, ob);
+		g->own[g->n_own++] = ob;
 	}
-	if (own_count > 0 && provider_node(root, g->ob.name) != NULL)
-		return cfg_fail(err, d->item, "name", "%s: duplicate provider name", g->ob.name);
-	if (d->all_proxies)
-		add_all_proxies(d);
-	if (providers)
-		log_warn("proxy group %s: nodes of proxy-providers do not work yet and are left out", g->ob.name);
-	if (g->n_members == 0)
-		g->members[g->n_members++] = g->empty;
+	g->n_listed = g->n_own;
+	if (g->all_proxies)
+		add_all_proxies(g);
+	for (int i = 0; g->n_listed > 0 && i < gen->n_sets; i++)
+		if (strcmp(gen->sets[i]->name, g->ob.name) == 0)
+			return cfg_fail(err, g->item, "name", "%s: duplicate provider name", g->ob.name);
+	return 0;
+}
+
+static int
+find_members(struct group *g, struct cfg_err *err)
+{
+	const struct cfg_node *own = cfg_get(g->item, "proxies"), *use = cfg_get(g->item, "use");
+
+	if (!cfg_is_null(use) && use->type != CFG_LIST)
+		return cfg_fail(err, use, "use", "'use' is not a slice");
+	if (cfg_list(use, "use", &use, err) != 0 || find_sets(g, use, err) != 0)
+		return -E_INVAL;
+	if (cfg_count(own) == 0 && !g->all_proxies && g->n_use == 0)
+		return cfg_fail(err, g->item, "proxies", "%s: `use` or `proxies` missing", g->ob.name);
+	if (find_own(g, own, err) != 0)
+		return -E_INVAL;
 	if (g->url[0] == '\0')
 		g->url = default_url;
-	if (g->interval_s == 0 && own_count > 0 && g->gtype != &group_select_type && g->gtype != &group_relay_type)
+	if (g->interval_s == 0 && g->n_listed > 0 && g->gtype != &group_select_type && g->gtype != &group_relay_type)
 		g->interval_s = DEFAULT_INTERVAL_S;
+	group_build(g);
 	return 0;
 }
 
@@ -427,20 +472,26 @@ check_names(const struct cfg_node *list, struct cfg_err *err)
 	return rc;
 }
 
-static int
-make_all(struct gen *gen, const struct cfg_node *list, struct draft *drafts, struct cfg_err *err)
+int
+groups_declare(struct gen *gen, const struct cfg_node *root, struct cfg_err *err)
 {
+	const struct cfg_node *list;
 	int i = 0;
 
+	if (cfg_list_of_maps(cfg_get(root, "proxy-groups"), "proxy-groups", &list, err) != 0 || check_names(list, err) != 0)
+		return -E_INVAL;
+	gen->groups = arena_array(&gen->arena, cfg_count(list) + 1, sizeof(struct outbound *));
 	cfg_each(item, list) {
-		struct draft *d = &drafts[i];
+		struct group *g;
 
-		d->item = item;
-		if (parse_one(gen, d, err) != 0)
+		if (parse_one(gen, item, &g, err) != 0)
 			return outbound_err_prefix(err, "proxy group[%d]: ", i);
-		if (map_put(&gen->proxies, d->g->ob.name, d->g) != 0)
-			return cfg_fail(err, item, "name", "proxy group %s: the duplicate name", d->g->ob.name);
-		gen->groups[i++] = &d->g->ob;
+		if (map_put(&gen->proxies, g->ob.name, g) != 0) {
+			(void)cfg_fail(err, item, "name", "proxy group %s: the duplicate name", g->ob.name);
+			group_fini(&g->ob);
+			return -E_INVAL;
+		}
+		gen->groups[i++] = &g->ob;
 		gen->n_groups = i;
 	}
 	return 0;
@@ -451,20 +502,19 @@ static void
 make_global(struct gen *gen)
 {
 	struct group *g;
-	int n = 0;
 
 	gen->global = outbound_find(gen, "GLOBAL");
 	if (gen->global != NULL && group_of(gen->global) != NULL)
 		return;
 	g = group_new(gen, &group_select_type, "GLOBAL");
-	g->members = arena_array(&gen->arena, (size_t)gen->n_outbounds + (size_t)gen->n_groups + 2, sizeof(struct outbound *));
-	g->members[n++] = gen->direct;
-	g->members[n++] = gen->reject;
+	g->own = arena_array(&gen->arena, (size_t)gen->n_outbounds + (size_t)gen->n_groups + 2, sizeof(struct outbound *));
+	g->own[g->n_own++] = gen->direct;
+	g->own[g->n_own++] = gen->reject;
 	for (int i = 0; i < gen->n_outbounds; i++)
-		g->members[n++] = gen->outbounds[i];
+		g->own[g->n_own++] = gen->outbounds[i];
 	for (int i = 0; i < gen->n_groups; i++)
-		g->members[n++] = gen->groups[i];
-	g->n_members = n;
+		g->own[g->n_own++] = gen->groups[i];
+	group_build(g);
 	gen->global = &g->ob;
 	if (map_put(&gen->proxies, "GLOBAL", g) == 0)
 		gen->groups[gen->n_groups++] = &g->ob;
@@ -473,27 +523,12 @@ make_global(struct gen *gen)
 int
 groups_parse(struct gen *gen, const struct cfg_node *root, struct cfg_err *err)
 {
-	const struct cfg_node *list;
-	struct draft *drafts;
-	size_t n;
-	int rc;
+	int rc = 0;
 
-	if (cfg_list_of_maps(cfg_get(root, "proxy-groups"), "proxy-groups", &list, err) != 0 || check_names(list, err) != 0)
-		return -E_INVAL;
-	n = cfg_count(list);
-	gen->groups = arena_array(&gen->arena, n + 1, sizeof(struct outbound *));
-	drafts = calloc(n + 1, sizeof(*drafts));
-	if (drafts == NULL)
-		fatal("out of memory: groups");
-	rc = make_all(gen, list, drafts, err);
-	for (size_t i = 0; i < n && rc == 0; i++)
-		if (find_members(&drafts[i], root, err) != 0)
-			rc = outbound_err_prefix(err, "proxy group[%zu]: ", i);
-	for (size_t i = 0; i < n; i++) {
-		filter_free(drafts[i].filter);
-		filter_free(drafts[i].exclude);
-	}
-	free(drafts);
+	(void)root;
+	for (int i = 0; i < gen->n_groups && rc == 0; i++)
+		if (find_members(group_of(gen->groups[i]), err) != 0)
+			rc = outbound_err_prefix(err, "proxy group[%d]: ", i);
 	if (rc == 0)
 		rc = check_loops(gen, err);
 	if (rc == 0)

@@ -11,7 +11,8 @@ struct hop {
 };
 struct relay {
 	struct group g;
-	struct hop *hops;		/* one per member, made at the first dial: members are complete then */
+	struct hop *hops;		/* one per member, made at the first dial for members of this version */
+	uint32_t of;
 };
 
 static bool
@@ -61,8 +62,10 @@ make_hops(struct relay *r)
 {
 	struct group *g = &r->g;
 
-	if (r->hops != NULL)
+	if (r->hops != NULL && r->of == g->version)
 		return;
+	/* hops of former members may be in dials that go on, so they stay: a relay over a provider grows with its updates */
+	r->of = g->version;
 	r->hops = arena_array(&g->ob.gen->arena, (size_t)g->n_members, sizeof(*r->hops));
 	for (int i = 0; i < g->n_members; i++) {
 		r->hops[i].ob = (struct outbound){ .type = &hop_type, .gen = g->ob.gen, .name = g->members[i]->name,

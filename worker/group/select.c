@@ -5,7 +5,7 @@
 
 struct selector {
 	struct group g;
-	const char *of;			/* selected when `now` was looked up: names are compared by address, they are interned */
+	uint32_t of;			/* the version that `now` was looked up for */
 	struct outbound *now;
 };
 
@@ -26,9 +26,9 @@ pick(struct group *g, const struct meta *m, bool touch)
 
 	(void)m;
 	(void)touch;
-	if (s->now == NULL || s->of != g->selected) {
+	if (s->now == NULL || s->of != g->version) {
 		s->now = look_up(g);
-		s->of = g->selected;
+		s->of = g->version;
 	}
 	return s->now;
 }
@@ -43,7 +43,7 @@ choose(struct group *g, const char *name)
 	ob = group_find_member(g, name);
 	if (ob == NULL)
 		return -E_NOTFOUND;
-	g->selected = ob->name;
+	group_set_selected(g, ob->name);
 	return 0;
 }
 

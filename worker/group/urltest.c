@@ -13,6 +13,7 @@ struct urltest {
 	struct outbound *now;
 	uint64_t at_ms;
 	bool fresh;		/* now was computed at at_ms */
+	uint32_t of;		/* for members of this version */
 };
 
 static struct outbound *
@@ -54,6 +55,11 @@ pick(struct group *g, const struct meta *m, bool touch)
 	(void)touch;
 	if (fixed != NULL && group_alive(g, fixed))
 		return fixed;
+	if (u->of != g->version) {	/* the present choice may have gone */
+		u->now = NULL;
+		u->fresh = false;
+		u->of = g->version;
+	}
 	/* a choice that died is not kept for the rest of its 10 s */
 	if (!u->fresh || now_ms - u->at_ms >= RECOMPUTE_MS || !group_alive(g, u->now)) {
 		compute(u);
@@ -75,7 +81,7 @@ choose(struct group *g, const char *name)
 
 	if (name[0] != '\0' && ob == NULL)
 		return -E_NOTFOUND;
-	g->selected = ob != NULL ? ob->name : "";
+	group_set_selected(g, ob != NULL ? ob->name : "");
 	tested(g);
 	return 0;
 }

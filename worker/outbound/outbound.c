@@ -177,8 +177,8 @@ outbound_last_delay(const struct outbound *ob, const char *url)
 	return ms != 0 ? ms : UNKNOWN_DELAY;
 }
 
-static void
-fini_one(struct outbound *ob)
+void
+outbound_fini(struct outbound *ob)
 {
 	if (ob->type->fini != NULL)
 		ob->type->fini(ob);
@@ -195,5 +195,5 @@ outbounds_fini(struct gen *g)
 {
 	for (size_t i = 0; i < g->proxies.cap; i++)
 		if (g->proxies.slots[i].key != NULL)
-			fini_one(g->proxies.slots[i].value);
+			outbound_fini(g->proxies.slots[i].value);
 }

@@ -85,7 +85,7 @@ struct outbound {			/* first member of every protocol's struct; lives in the gen
 	struct delay_history history;	/* of any URL; alive is true before any test */
 	struct delay_extra *extra;
 	int index;			/* position in gen->outbounds, -1 */
-	unsigned visiting;		/* loop detection mark of the parser */
+	unsigned visiting;		/* a mark: loop detection of the parser, later whether a connection uses this node */
 };
 
 extern const struct outbound_type *const outbound_types[];	/* registry.c, ended by NULL: protocols that can be dialled */
@@ -99,6 +99,7 @@ struct outbound *outbound_parse(struct gen *g, const struct cfg_node *item, cons
 int outbounds_link(struct gen *g, struct cfg_err *err);
 /* Heap of all outbounds and groups (delay tables); the arena's memory goes with the arena. */
 void outbounds_fini(struct gen *g);
+void outbound_fini(struct outbound *ob);	/* of one */
 /* A zeroed outbound of a type, named and with an id, not registered; for groups and built-ins. name is kept. */
 struct outbound *outbound_new(struct gen *g, const struct outbound_type *type, const char *name);
 /* Puts a text in front of err's text; returns -E_INVAL. */

@@ -106,7 +106,7 @@ warn_keys(const struct outbound *ob, const struct cfg_node *item, const char *pa
 	char where[160];
 	int n = 0;
 
-	if (ob->type->keys == NULL)
+	if (ob->type->keys == NULL || ob->gen->quiet_nodes)
 		return;
 	for (int i = 0; common_keys[i] != NULL && n < KEYS_MAX - 1; i++)
 		known[n++] = common_keys[i];

@@ -364,7 +364,8 @@ init(struct outbound *ob, const struct cfg_node *item, struct cfg_err *err)
 	if (r->check != NULL && r->check(ob, item, err) != 0)
 		return -E_INVAL;
 	ob->history.alive = false;
-	log_warn("proxy %s: protocol \"%s\" is not spoken yet: listed, not alive", ob->name, ob->type->name);
+	if (!ob->gen->quiet_nodes)
+		log_warn("proxy %s: protocol \"%s\" is not spoken yet: listed, not alive", ob->name, ob->type->name);
 	return 0;
 }
 

@@ -252,7 +252,6 @@ provider_check_proxies(struct gen *g, const struct cfg_node *root, struct cfg_er
 			return -E_INVAL;
 		}
 		warn_keys(c, "proxy-provider", proxy_keys);
-		log_warn("line %u: proxy-provider %.128s does not work yet: its proxies are missing", c->line, cfg_key(c));
 	}
 	return 0;
 }

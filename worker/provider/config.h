@@ -5,6 +5,8 @@
 
 #include "worker/gen.h"
 
+enum vehicle { VEHICLE_HTTP, VEHICLE_FILE, VEHICLE_INLINE };	/* of both kinds */
+
 int provider_check_proxies(struct gen *g, const struct cfg_node *root, struct cfg_err *err);
 int provider_check_rules(struct gen *g, const struct cfg_node *root, struct cfg_err *err);
 

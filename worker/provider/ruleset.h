@@ -5,9 +5,9 @@
 #define SLUICE_WORKER_PROVIDER_RULESET_H
 
 #include "common/wire.h"
+#include "worker/provider/config.h"
 #include "worker/rule/ruleset.h"
 
-enum vehicle { VEHICLE_HTTP, VEHICLE_FILE, VEHICLE_INLINE };
 struct rule_provider {
 	struct gen *g;
 	struct ruleset *set;

@@ -90,8 +90,11 @@ $(B)/libexec/sluice-controller: $(call obj,$(CONTROLLER_SRC)) $(B)/libcommon.a
 	$(link) $(filter %.o,$^) $(B)/libcommon.a $(LIBS_controller)
 
 # ---- tests: tests/unit/test_X.c is one cmocka binary; test_ctl_* links the controller, test_sup_* the supervisor, the rest worker and loader
-UNIT_SRC := $(wildcard tests/unit/test_*.c)
-UNIT := $(patsubst tests/unit/%.c,$(B)/unit/%,$(UNIT_SRC))
+# tests/sim/test_sim_X.c: the same with a clock and a network of its own
+UNIT_SRC := $(wildcard tests/unit/test_*.c) $(wildcard tests/sim/test_sim_*.c)
+UNIT := $(patsubst %.c,$(B)/unit/%,$(notdir $(UNIT_SRC)))
+$(B)/unit/test_sim_%: $(B)/obj/tests/sim/test_sim_%.o $(B)/libworker.a $(B)/libloader.a $(B)/libcommon.a
+	$(link) $< -Wl,--start-group $(B)/libworker.a $(B)/libloader.a $(B)/libcommon.a -Wl,--end-group -lcmocka $(LIBS_worker) $(LIBS_loader)
 $(B)/unit/test_ctl_%: $(B)/obj/tests/unit/test_ctl_%.o $(B)/libcontroller.a $(B)/libcommon.a
 	$(link) $< -Wl,--start-group $(B)/libcontroller.a $(B)/libcommon.a -Wl,--end-group -lcmocka $(LIBS_controller)
 $(B)/unit/test_sup_%: $(B)/obj/tests/unit/test_sup_%.o $(B)/libsupervisor.a $(B)/libcommon.a

@@ -147,7 +147,7 @@ enum change_kind {
 	CHANGE_SELECT,		/* str group, str name ("" = clear fixed) */
 	CHANGE_RULES,		/* u32 n, n * (u32 index, bool disabled) */
 	CHANGE_FLUSH_DNS, CHANGE_FLUSH_FAKEIP, CHANGE_GC,
-	CHANGE_DELAY,		/* by the lead: str proxy, str url, u16 delay (0 failed), u64 unix ns, bool alive */
+	CHANGE_DELAY,		/* by the lead: what delay tests found, worker/delays.c */
 	CHANGE_RULE_SET,	/* by the lead: str provider: take its image anew; acknowledged when that is done */
 	CHANGE_KINDS_
 };

@@ -15,9 +15,12 @@ struct shm_stat {
 	_Atomic uint32_t pad;
 };
 
-/* One page that every worker of the service writes: positions that users see as one. A broken worker may disturb the others' turn, no more. */
+/* One page that every worker of the service writes: positions that users see as one. A broken worker may disturb the others' turn and cause health
+ * checks within their budget, no more. Places are found by a hash of a group's name; two groups that share one only share what it says. */
 struct shm_shared {
-	_Atomic uint32_t turn[1024];	/* load-balance groups: by a hash of the name; two groups that share one only share their turn */
+	_Atomic uint32_t turn[512];	/* load-balance */
+	_Atomic uint32_t used_s[384];	/* last use by a connection, seconds of CLOCK_MONOTONIC, 0 = never */
+	_Atomic uint8_t wanted[384];	/* 1: dials fail, the lead should check */
 };
 
 /* Single writer: no read-modify-write instruction is needed. */

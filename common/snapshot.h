@@ -9,7 +9,7 @@
  *  RULE_COUNTS  -                                          u32 n, n * (u64 hits, u64 hit_at, u64 misses, u64 miss_at)
  *  CONNECTIONS  -                                          value list of connection objects (spec/api.md 3.6)
  *  CLOSE        nothing = all, or 16 bytes id              u32 number closed
- *  DELAY        str proxy, str url, u32 timeout_ms, str expected    u16 ms; 400 404 503 504 with the reference's message
+ *  DELAY        str proxy, str url, u32 timeout_ms, str expected [, str provider]   u16 ms; 400 404 503 504 with the reference's message
  *  GROUP_DELAY  str group, str url, u32 timeout_ms, str expected    value map member -> int
  *  PROVIDERS    u8 what (0 all, 1 one), str name            value map of providers, or of that one (404)
  *  RULE_PROVIDERS u8 what, str name                         the same

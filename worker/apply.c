@@ -15,10 +15,12 @@
 #include "common/sandbox.h"
 #include "common/strutil.h"
 #include "worker/change.h"
+#include "worker/delays.h"
 #include "worker/dns/resolver.h"
 #include "worker/dns/serve.h"
 #include "worker/gen.h"
 #include "worker/group/group.h"
+#include "worker/health.h"
 #include "worker/inbound/inbound.h"
 #include "worker/ipc.h"
 #include "worker/nodes.h"
@@ -111,6 +113,7 @@ static const struct {
 	{ "hosts", hosts_parse },
 	{ "dns", dns_parse },
 	{ "sections", sections_parse },
+	{ "sluice.health-check", health_parse },
 	{ "authorities", load_authorities },
 };
 
@@ -121,6 +124,8 @@ load_state(struct gen *g)
 
 	if (g->general.store_selected && ipc_state(STATE_SELECT, &w) && groups_load(g, &w) != 0)
 		log_warn("stored selections cannot be read: they start anew");
+	if (ipc_state(STATE_DELAYS, &w) && delays_load(g, &w) != 0)
+		log_warn("stored delays cannot be read: they start anew");
 	if (ipc_state(STATE_RULES, &w))
 		change_load_rules(g, &w);
 }
@@ -213,6 +218,7 @@ apply_serve(struct worker *w)
 		wire_init(&ports);
 		patch_save_ports(w->gen, &ports);
 		ipc_save(w, STATE_PORTS, &ports);
+		health_start(w);
 	}
 	worker_touch(w);
 }

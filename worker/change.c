@@ -12,16 +12,16 @@
 #include "common/log.h"
 #include "common/strutil.h"
 #include "worker/apply.h"
+#include "worker/delays.h"
 #include "worker/dns/resolver.h"
 #include "worker/group/group.h"
 #include "worker/ipc.h"
 #include "worker/loop/pool.h"
-#include "worker/outbound/outbound.h"
 #include "worker/patch.h"
 #include "worker/provider/ruleset.h"
 #include "worker/rule/rule.h"
 
-enum { NAME_TEXT_MAX = 1024, URL_TEXT_MAX = 2048, TOLD_MAX = 64 };
+enum { NAME_TEXT_MAX = 1024, TOLD_MAX = 64 };
 
 static int
 patch(struct worker *w, struct wire *in, const char **text)
@@ -117,42 +117,6 @@ switch_rules(struct worker *w, struct wire *in)
 	change_save_rules(w->gen, &out);
 	ipc_save(w, STATE_RULES, &out);
 	return 204;
-}
-
-static int
-take_delay(struct worker *w, struct wire *in)
-{
-	char name[NAME_TEXT_MAX], url[URL_TEXT_MAX];
-	uint16_t ms;
-	uint64_t at;
-	bool alive;
-	struct outbound *ob;
-
-	if (wire_get_str(in, name, sizeof name) != 0 || wire_get_str(in, url, sizeof url) != 0 || wire_get_u16(in, &ms) != 0 ||
-	    wire_get_u64(in, &at) != 0 || wire_get_bool(in, &alive) != 0)
-		return 400;
-	ob = outbound_find(w->gen, name);
-	if (ob != NULL)
-		outbound_record(ob, url, ms, alive, (int64_t)at);
-	return 204;
-}
-
-void
-change_tell_delay(struct worker *w, const char *proxy, const char *url, uint16_t ms, bool alive, int64_t at_ns)
-{
-	struct msg_change m = { .kind = CHANGE_DELAY };
-	struct wire out;
-
-	if (w->workers < 2 || !w->serving)
-		return;
-	wire_init(&out);
-	wire_put(&out, &m, sizeof m);
-	wire_put_str(&out, proxy);
-	wire_put_str(&out, url);
-	wire_put_u16(&out, ms);
-	wire_put_u64(&out, (uint64_t)at_ns);
-	wire_put_bool(&out, alive);
-	peer_send_wire(&w->sup, MSG_CHANGE, 0, &out, NULL, 0);
 }
 
 /* ---- rule sets */
@@ -263,7 +227,7 @@ change_apply(struct worker *w, const struct msg_change *m, struct wire *payload)
 		malloc_trim(0);
 		break;
 	case CHANGE_DELAY:
-		r.status = take_delay(w, payload);
+		r.status = delays_take(w->gen, payload);
 		break;
 	case CHANGE_RULE_SET:
 		if (renew_rule_set(w, m->seq, payload, &r.status, &text))

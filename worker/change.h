@@ -11,8 +11,6 @@ void change_apply(struct worker *w, const struct msg_change *m, struct wire *pay
 /* Rule switches as a blob (STATE_RULES), and back; indexes past the list are skipped. */
 void change_save_rules(const struct gen *g, struct wire *out);
 void change_load_rules(struct gen *g, struct wire *in);
-/* The lead tells the others what a delay test found. */
-void change_tell_delay(struct worker *w, const char *proxy, const char *url, uint16_t ms, bool alive, int64_t at_ns);
 /* The lead has taken a rule set anew: the others do the same. cb is called once, later, with what they said together. At most
  * 64 at once: then at once, with 503. */
 typedef void change_cb(void *arg, const struct msg_result *r);

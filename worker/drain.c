@@ -7,6 +7,7 @@
 #include "worker/core/conn.h"
 #include "worker/dns/serve.h"
 #include "worker/handoff.h"
+#include "worker/health.h"
 #include "worker/inbound/inbound.h"
 #include "worker/ipc.h"
 
@@ -46,6 +47,7 @@ drain_start(struct worker *w)
 {
 	w->draining = true;
 	w->serving = false;
+	health_stop(w);
 	watch(w);
 	handoff_give(w);
 	log_debug("draining, %u connections", w->n_conns);
@@ -66,6 +68,7 @@ void
 drain_stop(struct worker *w, uint32_t grace_ms)
 {
 	stopping = true;
+	health_stop(w);
 	watch(w);
 	ev_timer_stop(w->loop.ev, &grace_timer);
 	ev_timer_init(&grace_timer, on_grace, grace_ms / 1000.0, 0);

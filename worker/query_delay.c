@@ -7,9 +7,10 @@
 #include "common/err.h"
 #include "common/strutil.h"
 #include "common/value.h"
-#include "worker/change.h"
+#include "worker/delays.h"
 #include "worker/group/group.h"
 #include "worker/outbound/outbound.h"
+#include "worker/provider/provider.h"
 #include "worker/query.h"
 
 enum { ASKS_MAX = 256, TESTS_MAX = 4096, NAME_TEXT_MAX = 1024, URL_TEXT_MAX = 2048, EXPECTED_MAX = 512 };
@@ -111,7 +112,7 @@ on_done(void *arg, int ms, int err)
 	t->ms = err == 0 ? ms : 0;
 	outbound_record(t->ob, a->url, recorded, alive, now);
 	worker_touch(a->w);
-	change_tell_delay(a->w, t->ob->name, a->url, recorded, alive, now);
+	delays_tell(a->w, t->ob, a->url, recorded, alive, now);
 	if (--a->waiting == 0)
 		finish(a, err);
 }
@@ -151,28 +152,36 @@ start(struct ask *a, unsigned timeout, const char *expected)
 		if (delay_start(t->ob, a->url, timeout, expected, on_done, t, &err, &t->status_ok) != NULL) {
 			a->waiting++;
 			n_tests++;
-		} else
+		} else {
 			outbound_record(t->ob, a->url, 0, false, loop_wall_ns());
+		}
 	}
 	if (--a->waiting == 0)
 		finish(a, err != 0 ? err : E_INVAL);
 }
 
+/* provider: "", a provider, or a group that stands for its own (spec/api.md 2.10), whose members are found by their names. */
+static struct outbound *
+provider_member(struct gen *g, const char *provider, const char *name)
+{
+	return node_find(g, provider_find(g, provider) != NULL ? provider : "", name);
+}
+
 void
 query_delay(struct worker *w, struct peer *p, uint32_t id, struct wire *args, bool group)
 {
-	char name[NAME_TEXT_MAX], url[URL_TEXT_MAX], expected[EXPECTED_MAX];
+	char name[NAME_TEXT_MAX], url[URL_TEXT_MAX], expected[EXPECTED_MAX], provider[NAME_TEXT_MAX] = "";
 	uint32_t timeout;
 	struct outbound *ob;
 	struct group *g;
 	struct ask *a;
 
 	if (wire_get_str(args, name, sizeof name) != 0 || wire_get_str(args, url, sizeof url) != 0 || wire_get_u32(args, &timeout) != 0 ||
-	    wire_get_str(args, expected, sizeof expected) != 0) {
+	    wire_get_str(args, expected, sizeof expected) != 0 || (wire_left(args) > 0 && wire_get_str(args, provider, sizeof provider) != 0)) {
 		query_error(p, id, 400, "Body invalid");
 		return;
 	}
-	ob = outbound_find(w->gen, name);
+	ob = provider_member(w->gen, provider, name);
 	g = ob != NULL ? group_of(ob) : NULL;
 	if (ob == NULL || (group && g == NULL)) {
 		query_error(p, id, 404, "Resource not found");

@@ -11,6 +11,7 @@
 
 #include "common/log.h"
 #include "common/strutil.h"
+#include "worker/group/group.h"
 
 struct routing {
 	struct conn *c;
@@ -273,6 +274,7 @@ conn_route(struct conn *c, route_cb *done)
 static void
 failed(struct conn *c, int err, const char *why)
 {
+	groups_dialled(&c->chain, err);
 	if (c->w->stat != NULL && err != E_REJECTED)
 		stat_add(&c->w->stat->failed, 1);
 	conn_log(c, err, why);
@@ -313,6 +315,7 @@ opened(struct conn *c)
 {
 	note_remote(c);
 	conn_log(c, 0, NULL);
+	groups_dialled(&c->chain, 0);
 	c->deadline_ms = 0;
 	if (c->reply != NULL)
 		c->reply(c, 0);

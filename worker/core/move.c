@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "common/strutil.h"
+#include "worker/provider/provider.h"
 
 enum { MOVE_VERSION = 1, LABEL_MAX = 300 };
 enum { L_SNIFF, L_IN_NAME, L_IN_USER, L_PROCESS, L_PROCESS_PATH, L_SPECIAL_PROXY, L_SPECIAL_RULES, L_REMOTE_HOST };
@@ -175,7 +176,7 @@ static void
 find_chain(struct conn *c)
 {
 	for (int i = 0; i < c->labels->n; i++) {
-		struct outbound *ob = outbound_find(c->w->gen, c->labels->chain[i]);
+		struct outbound *ob = node_find(c->w->gen, "", c->labels->chain[i]);
 
 		if (ob == NULL) {
 			c->chain.n = 0;

@@ -48,5 +48,5 @@ const struct group_type group_fallback_type = {
 	.ob = { .name = "fallback", .api_name = "Fallback", .flags = OB_TCP | OB_UDP | OB_GROUP, .size = sizeof(struct group),
 	    .keys = keys,
 		.dial = group_dial, .packet = group_packet, .fini = group_fini, .pick = group_pick_ob, .udp = group_udp },
-	.pick = pick, .select = choose, .now = now, .fixed = fixed_name,
+	.pick = pick, .on_dial = group_count_dial, .select = choose, .now = now, .fixed = fixed_name,
 };

@@ -47,12 +47,16 @@ group_udp(struct outbound *ob)
 struct stream *
 group_dial(struct outbound *ob, const struct dial *dial)
 {
+	if (dial->meta != NULL)
+		group_touch((struct group *)ob);
 	return outbound_dial(group_pick((struct group *)ob, dial->meta, true), dial);
 }
 
 struct dgram *
 group_packet(struct outbound *ob, const struct dial *dial)
 {
+	if (dial->meta != NULL)
+		group_touch((struct group *)ob);
 	return outbound_packet(group_pick((struct group *)ob, dial->meta, true), dial);
 }
 

@@ -50,6 +50,9 @@ struct group {			/* first member of every group type's struct */
 	const char *default_selected;	/* "" */
 	struct outbound *empty;		/* stands in for an empty member list: COMPATIBLE unless empty-fallback says otherwise */
 	struct group_choice *kept;	/* of gen->global only */
+	uint64_t touched_s;		/* use.c's: the second it was last used in */
+	int64_t failures;		/* dials that failed since failing_ms */
+	uint64_t failing_ms;
 };
 
 extern const struct group_type *const group_types[];	/* registry.c, ended by NULL */
@@ -80,6 +83,15 @@ bool group_wants(const struct group *g, const struct outbound *ob);
 void group_build(struct group *g);
 /* All members were tested: the next choice is made anew from what was measured. */
 void group_tested(struct group *g);
+/* use.c: real use; how long ago it was by any worker, UINT64_MAX never; and the wish for a check now, which the lead takes. */
+void group_touch(struct group *g);
+uint64_t group_unused_ms(const struct group *g, uint64_t now_ms);
+void group_want_check(struct group *g);
+bool group_take_wanted(const struct group *g);
+/* on_dial of the types that count failures (max-failed-times). */
+void group_count_dial(struct group *g, struct outbound *ob, int err);
+/* A TCP dial through this chain ended: err 0 or E_*. */
+void groups_dialled(const struct chain *chain, int err);
 /* PUT/DELETE of a choice: HTTP status 204, 404, 400 and the reference's text (spec/api.md 1.7, 2.8). name "" clears. */
 int group_select(struct gen *g, const char *group, const char *name, const char **text);
 /* All choices as one blob (STATE_SELECT), and back; unknown groups are kept in the blob. */

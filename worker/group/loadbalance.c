@@ -210,5 +210,5 @@ const struct group_type group_loadbalance_type = {
 	.ob = { .name = "load-balance", .api_name = "LoadBalance", .flags = OB_TCP | OB_UDP | OB_GROUP,
 	    .size = sizeof(struct balance), .keys = keys,
 		.dial = group_dial, .packet = group_packet, .fini = group_fini, .pick = group_pick_ob, .udp = group_udp },
-	.setup = setup, .pick = pick, .udp = udp,
+	.setup = setup, .pick = pick, .on_dial = group_count_dial, .udp = udp,
 };

@@ -121,6 +121,8 @@ relay_dial(struct outbound *ob, const struct dial *dial)
 	int last = last_hop(&r->g, r->g.n_members - 1, dial->meta);
 	struct stream *s;
 
+	if (dial->meta != NULL)
+		group_touch(&r->g);
 	make_hops(r);
 	if (last < 0)
 		return outbound_dial(pick(&r->g, dial->meta, true), &d);
@@ -138,6 +140,8 @@ relay_packet(struct outbound *ob, const struct dial *dial)
 	int last = last_hop(&r->g, r->g.n_members - 1, dial->meta);
 	struct dgram *s;
 
+	if (dial->meta != NULL)
+		group_touch(&r->g);
 	make_hops(r);
 	if (last < 0)
 		return outbound_packet(pick(&r->g, dial->meta, true), &d);

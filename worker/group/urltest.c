@@ -116,5 +116,5 @@ const struct group_type group_urltest_type = {
 	.ob = { .name = "url-test", .api_name = "URLTest", .flags = OB_TCP | OB_UDP | OB_GROUP, .size = sizeof(struct urltest),
 	    .keys = keys,
 		.dial = group_dial, .packet = group_packet, .fini = group_fini, .pick = group_pick_ob, .udp = group_udp },
-	.setup = setup, .pick = pick, .select = choose, .now = now, .fixed = fixed_name, .tested = tested,
+	.setup = setup, .pick = pick, .on_dial = group_count_dial, .select = choose, .now = now, .fixed = fixed_name, .tested = tested,
 };

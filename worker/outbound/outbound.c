@@ -156,6 +156,23 @@ outbound_record(struct outbound *ob, const char *url, uint16_t ms, bool alive, i
 		worker_touch(ob->gen->w);
 }
 
+void
+outbound_set_history(struct outbound *ob, const char *url, const struct delay_history *h)
+{
+	struct delay_extra *x = extra_get(ob, url);
+
+	if (x != NULL)
+		x->h = *h;
+}
+
+const struct delay_history *
+outbound_history(const struct outbound *ob, const char *url)
+{
+	const struct delay_extra *x = extra_find(ob, url);
+
+	return x != NULL ? &x->h : NULL;
+}
+
 bool
 outbound_alive(const struct outbound *ob, const char *url)
 {

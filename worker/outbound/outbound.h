@@ -137,6 +137,8 @@ void delay_cancel(struct delay_test *t);
 /* ms 0: failed. ms > 0 with alive false: answered with a status that was not expected, which counts against this URL only. */
 void outbound_record(struct outbound *ob, const char *url, uint16_t ms, bool alive, int64_t at_ns);
 /* State of a node for a URL: spec/config.md 14.5 "alive"; last delay, 65535 = unknown or dead. */
+const struct delay_history *outbound_history(const struct outbound *ob, const char *url);	/* of this URL; NULL before any test */
+void outbound_set_history(struct outbound *ob, const char *url, const struct delay_history *h);	/* restored after a restart */
 bool outbound_alive(const struct outbound *ob, const char *url);
 uint16_t outbound_last_delay(const struct outbound *ob, const char *url);
 

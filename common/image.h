@@ -22,7 +22,8 @@
 
 #define IMAGE_MAGIC "SLUICE\x1a\1"
 
-enum image_kind { IMAGE_DOMAIN = 1, IMAGE_IPCIDR, IMAGE_CLASSICAL, IMAGE_GEOSITE, IMAGE_GEOIP, IMAGE_ASN, IMAGE_KINDS_ };
+/* PROXIES: nothing of this, but a tree of common/config_tree.h (worker/loader/provider_proxy.h) */
+enum image_kind { IMAGE_DOMAIN = 1, IMAGE_IPCIDR, IMAGE_CLASSICAL, IMAGE_GEOSITE, IMAGE_GEOIP, IMAGE_ASN, IMAGE_PROXIES, IMAGE_KINDS_ };
 /* INLINE: in the configuration tree */
 enum image_format { FORMAT_YAML = 1, FORMAT_TEXT, FORMAT_MRS, FORMAT_INLINE, FORMAT_DAT, FORMAT_MMDB, FORMAT_KINDS_ };
 enum image_part {

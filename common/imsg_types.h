@@ -87,9 +87,9 @@ enum { HELLO_TEST = 1,		/* -t: build everything, bind and write nothing */
        HELLO_SYSTEMD = 4 };
 
 struct msg_state { uint32_t kind, reserved; };
-/* Opaque to the supervisor. SELECT is written to disk and outlives everything; RULES and PATCH survive a crash, /restart and upgrade and are
+/* Opaque to the supervisor. SELECT and NODES (what is known of subscriptions) are written to disk and outlive everything; DELAYS outlive processes; RULES and PATCH survive a crash, /restart and upgrade and are
  * dropped by a reload; PORTS (what the reference applies with force only) is dropped by a reload with force. */
-enum state_kind { STATE_SELECT = 1, STATE_RULES, STATE_PATCH, STATE_PORTS, STATE_DELAYS, STATE_KINDS_ };
+enum state_kind { STATE_SELECT = 1, STATE_RULES, STATE_PATCH, STATE_PORTS, STATE_DELAYS, STATE_NODES, STATE_KINDS_ };
 enum { STATE_MAX = 4 << 20 };
 
 struct msg_config { uint32_t flags, reserved; };
@@ -148,6 +148,7 @@ enum change_kind {
 	CHANGE_RULES,		/* u32 n, n * (u32 index, bool disabled) */
 	CHANGE_FLUSH_DNS, CHANGE_FLUSH_FAKEIP, CHANGE_GC,
 	CHANGE_DELAY,		/* by the lead: what delay tests found, worker/delays.c */
+	CHANGE_NODES,		/* by the lead: str proxy-provider: take its nodes anew; acknowledged when that is done */
 	CHANGE_RULE_SET,	/* by the lead: str provider: take its image anew; acknowledged when that is done */
 	CHANGE_KINDS_
 };
@@ -186,6 +187,9 @@ enum query_kind {
 	QUERY_GROUP_DELAY,	/* lead: str group, the same */
 	QUERY_PROVIDERS, QUERY_RULE_PROVIDERS,
 	QUERY_DNS,		/* lead: str name, u16 type */
+	QUERY_UPDATE_NODES,	/* lead: str proxy-provider, as UPDATE_RULES */
+	QUERY_CHECK_NODES,	/* lead: str provider: tests its nodes; answered when all have been */
+	QUERY_BEFORE_SELECT,	/* lead: str group, str name: answered at once, or after a test of a dead member that a fallback is to be fixed to */
 	QUERY_UPDATE_RULES,	/* lead: str provider: read it anew; answered when every worker has it */
 	QUERY_KINDS_
 };

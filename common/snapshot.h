@@ -14,6 +14,9 @@
  *  PROVIDERS    u8 what (0 all, 1 one), str name            value map of providers, or of that one (404)
  *  RULE_PROVIDERS u8 what, str name                         the same
  *  DNS          str name, u16 type                          value map: GET /dns/query
+ *  UPDATE_NODES str provider                                nothing; 404, 503 with the reason
+ *  CHECK_NODES  str provider or group                       nothing; 404, 503
+ *  BEFORE_SELECT str group, str name                        nothing
  *  UPDATE_RULES str provider                                nothing; 404, 503 with the reason
  *
  * CHANGE_PATCH carries a value map: the members of the PATCH /configs body as JSON had them (INT for whole numbers; any

@@ -26,7 +26,7 @@ const struct api_route api_routes[] = {
 
 	{ "GET", "/proxies", 0, proxies_list },
 	{ "GET", "/proxies/{name}", 0, proxies_get },
-	{ "PUT", "/proxies/{name}", 0, proxies_put },
+	{ "PUT", "/proxies/{name}", API_ASYNC, proxies_put },
 	{ "DELETE", "/proxies/{name}", 0, proxies_delete },
 	{ "GET", "/proxies/{name}/delay", API_ASYNC, proxies_delay },
 	{ "GET", "/group", 0, group_list },

@@ -163,20 +163,6 @@ under(const char *path, const char *root, const char **rest)
 	return true;
 }
 
-static int
-open_under(const char *root, const char *rest)
-{
-	int dir = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC), fd, saved;
-
-	if (dir == -1)
-		return -1;
-	fd = open_beneath(dir, rest, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS);
-	saved = errno;
-	close(dir);
-	errno = saved;
-	return fd;
-}
-
 static bool
 has_dotdot(const char *p)
 {
@@ -188,42 +174,159 @@ has_dotdot(const char *p)
 	return false;
 }
 
-int
-files_open(struct sup *s, const char *path, char *why, size_t cap)
+/* The directory that a path must stay beneath, as an O_PATH fd, and the rest of the path; -1: none is allowed, or it cannot be opened (*inside). */
+static int
+confine(struct sup *s, const char *path, const char **rest, bool *inside)
 {
-	const char *rest = path;
 	char entry[PATH_MAX];
-	int fd = -1;
-	bool inside = path[0] != '/' || under(path, s->home, &rest) || under(path, s->opt.home, &rest);
 
+	*rest = path;
+	*inside = path[0] != '/' || under(path, s->home, rest) || under(path, s->opt.home, rest);
 	/* a name from a configuration may say "..": openat2 judges it where it is relative; an absolute one must be plain */
-	errno = EACCES;
 	if (path[0] == '/' && has_dotdot(path))
-		inside = false;
-	if (inside)
-		fd = open_beneath(s->home_fd, rest, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS);
-	else if (s->opt.skip_safe_paths)
-		fd = open_under("/", path);
-	else if (path[0] == '/' && !has_dotdot(path))
-		for (const char *p = s->opt.safe_paths; p != NULL && *p != '\0' && !inside; p += *p == ':') {
+		*inside = false;
+	if (*inside)
+		return fcntl(s->home_fd, F_DUPFD_CLOEXEC, 3);
+	if (s->opt.skip_safe_paths)
+		return open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (path[0] == '/' && !has_dotdot(path))
+		for (const char *p = s->opt.safe_paths; p != NULL && *p != '\0'; p += *p == ':') {
 			size_t n = strcspn(p, ":");
 
 			snprintf(entry, sizeof entry, "%.*s", (int)(n < sizeof entry ? n : 0), p);
-			if (entry[0] == '/' && under(path, entry, &rest)) {
-				fd = open_under(entry, rest);
-				inside = true;
+			if (entry[0] == '/' && under(path, entry, rest)) {
+				*inside = true;
+				return open(entry, O_PATH | O_DIRECTORY | O_CLOEXEC);
 			}
 			p += n;
 		}
-	if (fd != -1)
-		return fd;
-	if ((!inside && !s->opt.skip_safe_paths) || errno == EXDEV) {
+	errno = EACCES;
+	return -1;
+}
+
+static int
+explain(struct sup *s, const char *path, bool inside, char *why, size_t cap)
+{
+	int saved = errno;
+
+	if ((!inside && !s->opt.skip_safe_paths) || saved == EXDEV) {
 		snprintf(why, cap, "path is not subpath of home directory or SAFE_PATHS: %s \n allowed paths: [%s%s%s]", path, s->home,
 		    s->opt.safe_paths != NULL && *s->opt.safe_paths != '\0' ? " " : "", s->opt.safe_paths != NULL ? s->opt.safe_paths : "");
 		return -E_PERM;
 	}
-	snprintf(why, cap, "stat %s: %s", path, errno == ENOENT ? "no such file or directory" : strerror(errno));
-	return errno == ENOENT ? -E_NOTFOUND : -E_SYS;
+	snprintf(why, cap, "stat %s: %s", path, saved == ENOENT ? "no such file or directory" : strerror(saved));
+	return saved == ENOENT ? -E_NOTFOUND : -E_SYS;
+}
+
+static void
+close_keeping_errno(int fd)
+{
+	int saved = errno;
+
+	if (fd != -1)
+		close(fd);
+	errno = saved;
+}
+
+int
+files_open(struct sup *s, const char *path, char *why, size_t cap)
+{
+	const char *rest;
+	bool inside;
+	int dir = confine(s, path, &rest, &inside), fd = -1;
+
+	if (dir != -1)
+		fd = open_beneath(dir, rest, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS);
+	close_keeping_errno(dir);
+	return fd != -1 ? fd : explain(s, path, inside, why, cap);
+}
+
+/* Steps from dir (taken) down to the folder of a file, making what is missing; the folder's fd and the file's name. */
+static int
+enter_folders(int dir, const char *rest, const char **name)
+{
+	struct open_how how = { .flags = O_PATH | O_DIRECTORY | O_CLOEXEC, .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS };
+	char folder[PATH_MAX];
+	const char *slash;
+	int fd;
+
+	while (*rest == '/')
+		rest++;
+	*name = (slash = strrchr(rest, '/')) != NULL ? slash + 1 : rest;
+	if (slash == NULL)
+		return dir;
+	if ((size_t)(slash - rest) >= sizeof folder) {
+		close(dir);
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	for (const char *p = rest; p <= slash; p++) {
+		if (*p != '/')
+			continue;
+		memcpy(folder, rest, (size_t)(p - rest));
+		folder[p - rest] = '\0';
+		fd = (int)syscall(SYS_openat2, dir, folder, &how, sizeof how);
+		/* openat2 has judged the folders above; a last one that is missing is made in the one before it */
+		if (fd == -1 && errno == ENOENT && mkdirat(dir, folder, 0755) == 0)
+			fd = (int)syscall(SYS_openat2, dir, folder, &how, sizeof how);
+		if (fd == -1 || p == slash) {
+			close_keeping_errno(dir);
+			return fd;
+		}
+		close(fd);
+	}
+	return dir;
+}
+
+static int
+write_beside(int dir, const char *name, const void *p, size_t n)
+{
+	static const char tmp[] = ".sluice.download";
+	int fd = openat(dir, tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600), rc = -1;
+	const char *at = p;
+
+	while (fd != -1 && n > 0) {
+		ssize_t done = write(fd, at, n);
+
+		if (done <= 0)
+			break;
+		at += done;
+		n -= (size_t)done;
+	}
+	if (fd != -1 && n == 0 && fsync(fd) == 0)
+		rc = renameat(dir, tmp, dir, name);
+	close_keeping_errno(fd);
+	return rc;
+}
+
+int
+files_replace(struct sup *s, const char *path, int content, char *why, size_t cap)
+{
+	const char *rest, *name = "";
+	const void *p;
+	size_t n;
+	bool inside;
+	int dir, rc = -1;
+
+	if (memfd_map(content, &p, &n, FILES_CONTENT_MAX) != 0) {
+		str_copy(why, cap, "the content is no sealed memory file");
+		return -E_PROTO;
+	}
+	dir = confine(s, path, &rest, &inside);
+	if (dir != -1)
+		dir = enter_folders(dir, rest, &name);
+	if (dir != -1 && *name != '\0' && strcmp(name, ".") != 0 && strcmp(name, "..") != 0)
+		rc = write_beside(dir, name, p, n);
+	else if (dir != -1)
+		errno = EISDIR;
+	close_keeping_errno(dir);
+	if (p != NULL) {
+		int saved = errno;
+
+		munmap((void *)(uintptr_t)p, n);
+		errno = saved;
+	}
+	return rc == 0 ? 0 : explain(s, path, inside, why, cap);
 }
 
 int

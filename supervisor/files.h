@@ -11,6 +11,10 @@ int files_home(struct sup *s, bool make, bool lock);
 int files_config(struct sup *s, bool make, char *why, size_t cap);
 /* A path that a configuration or the API named: inside the working directory or SAFE_PATHS, by openat2(RESOLVE_BENEATH). >= 0 or -E_*. */
 int files_open(struct sup *s, const char *path, char *why, size_t cap);
+/* Puts a sealed memory file's content in the place of a file that files_open() would open (tmp, fsync, rename); missing folders are made. content stays
+ * the caller's. 0, or -E_* with why filled. */
+enum { FILES_CONTENT_MAX = 64 << 20 };
+int files_replace(struct sup *s, const char *path, int content, char *why, size_t cap);
 /* A dashboard file: relative to external-ui, no symlinks. */
 int files_open_ui(struct sup *s, const char *relative, char *why, size_t cap);
 /* resolv.conf, hosts or the certificate authorities of the system. */

@@ -96,7 +96,7 @@ static bool
 same(const struct image *im, const struct msg_compile *m)
 {
 	/* the name says what to make of the file only for geodata, and inline where to look */
-	bool named = m->kind >= IMAGE_GEOSITE || m->format == FORMAT_INLINE;
+	bool named = (m->kind >= IMAGE_GEOSITE && m->kind != IMAGE_PROXIES) || m->format == FORMAT_INLINE;
 
 	return im->what.kind == m->kind && im->what.format == m->format && !strcmp(im->what.path, m->path) &&
 	    (!named || !strcmp(im->what.name, m->name));
@@ -108,7 +108,7 @@ find(struct sup *s, const struct msg_compile *m)
 	list_each(n, &s->images->all) {
 		struct image *im = container_of(n, struct image, link);
 
-		if (same(im, m))
+		if (im->payload == -1 && same(im, m))
 			return im;
 	}
 	return NULL;
@@ -138,6 +138,7 @@ static void
 drop(struct image *im)
 {
 	close_fd(&im->fd);
+	close_fd(&im->payload);
 	list_remove(&im->link);
 	im->sup->images->count--;
 	free(im);
@@ -211,6 +212,38 @@ identical(const struct identity *a, const struct identity *b)
 	return a->dev == b->dev && a->ino == b->ino && a->size == b->size && a->mtime_ns == b->mtime_ns;
 }
 
+/* A new content was compiled, or could not be: written to its file first, so that who asks for the file gets this image; a file that cannot be written
+ * refuses the content, because the other workers could not have it. The record was for this content alone. */
+static void
+finish_payload(struct image *im)
+{
+	struct sup *s = im->sup;
+	struct image *main = find(s, &im->what);
+	char why[512] = "";
+	int rc = im->err == 0 ? files_replace(s, im->what.path, im->payload, why, sizeof why) : 0;
+	int file = rc == 0 && im->err == 0 ? files_open(s, im->what.path, why, sizeof why) : -1;
+
+	if (im->err == 0 && file < 0) {
+		im->err = rc != 0 ? (uint32_t)-rc : E_SYS;
+		str_copy(im->text, sizeof im->text, why);
+	} else if (im->err == 0) {
+		im->of = identify(file);
+		if (main != NULL) {
+			close_fd(&main->fd);
+			main->fd = fcntl(im->fd, F_DUPFD_CLOEXEC, 3);
+			main->of = im->of;
+			main->known = main->fd != -1;
+			main->err = 0;
+			main->count = im->count;
+		}
+	}
+	if (file >= 0)
+		close(file);
+	answer_all(im);
+	drop(im);
+	run_next(s);
+}
+
 /* The job is over: err, text, fd and count are set. */
 static void
 finish(struct image *im)
@@ -228,6 +261,10 @@ finish(struct image *im)
 	}
 	close_fd(&im->input);
 	im->state = IDLE;
+	if (im->payload != -1) {
+		finish_payload(im);
+		return;
+	}
 	im->known = true;
 	im->of = im->next;
 	if (im->again) {	/* somebody asked for what the file holds now */
@@ -318,6 +355,38 @@ valid(struct msg_compile *m)
 	    (m->path[0] == '\0') == (m->format == FORMAT_INLINE);
 }
 
+/* A new content for a file, from the lead of the generation that serves. */
+static void
+ask_with_payload(struct sup *s, struct child *w, uint32_t id, const struct msg_compile *m, int payload)
+{
+	const struct image *main = find(s, m);
+	struct image *im = NULL;
+
+	if (w->index != 0 || w->gen != s->serving || w->state != CH_SERVING || main == NULL || main->declared < w->gen->number) {
+		answer_error(w, id, E_PERM, "this file is not of the configuration");
+		goto out;
+	}
+	im = make(s, m);
+	if (im == NULL) {
+		answer_error(w, id, E_LIMIT, "too many rule sets");
+		goto out;
+	}
+	im->payload = payload;
+	im->input = fcntl(payload, F_DUPFD_CLOEXEC, 3);
+	if (im->input == -1 || !wait_for(im, w, id)) {
+		if (im->input == -1)
+			answer_error(w, id, E_SYS, strerror(errno));
+		close_fd(&im->input);
+		drop(im);
+		return;
+	}
+	im->state = WAITING;
+	run_next(s);
+	return;
+out:
+	close(payload);
+}
+
 void
 images_ask(struct sup *s, struct child *w, uint32_t id, const struct msg_compile *asked, int payload)
 {
@@ -327,6 +396,10 @@ images_ask(struct sup *s, struct child *w, uint32_t id, const struct msg_compile
 	struct identity now;
 	int fd;
 
+	if (payload != -1 && valid(&m)) {
+		ask_with_payload(s, w, id, &m, payload);
+		return;
+	}
 	close_fd(&payload);
 	if (!valid(&m) || (w->state != CH_CONFIGURING && (im == NULL || im->declared < w->gen->number))) {
 		answer_error(w, id, E_PERM, "this file is not of the configuration");

@@ -82,7 +82,7 @@ reload_busy(const struct sup *s)
 static unsigned
 kept_states(const struct msg_reload *m)
 {
-	unsigned keep = 1u << STATE_SELECT | 1u << STATE_DELAYS;
+	unsigned keep = 1u << STATE_SELECT | 1u << STATE_DELAYS | 1u << STATE_NODES;
 
 	if (m->flags & RELOAD_SAME)
 		return ~0u;

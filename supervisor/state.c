@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* What outlives workers: opaque blobs the lead hands up (selections, rule switches, patches), kept as sealed memfds and given to every new worker, and
- * the counter pages. Selections are also written to HOME/sluice.state: temporary file, fsync, rename. Under a service manager all of it lies in its
- * descriptor store as well and outlives a crash of this process. */
+/* What outlives workers: opaque blobs the lead hands up (selections, rule switches, patches ...), kept as sealed memfds and given to every
+ * new worker, and the counter pages. Those of `stored` are also written to the working directory: temporary file, fsync, rename.
+ * Under a service manager all of it lies in its descriptor store as well and outlives a crash of this process. */
 #include "supervisor/state.h"
 
 #include <errno.h>
@@ -21,7 +21,13 @@
 #include "supervisor/inherit.h"
 #include "supervisor/systemd.h"
 
-static const char state_file[] = "sluice.state", shared_name[] = "sluice/shared";
+static const char shared_name[] = "sluice/shared";
+static const struct {
+	const char *file, *what;	/* in HOME; NULL: memory only */
+} stored[STATE_KINDS_] = {
+	[STATE_SELECT] = { "sluice.state", "selections" },
+	[STATE_NODES] = { "sluice.nodes", "what is known of subscriptions" },
+};
 
 static const char *
 blob_name(uint32_t kind, char out[static FDNAME_MAX])
@@ -85,13 +91,29 @@ take_back(struct sup *s)
 	s->shared_fd = old_page(s, shared_name, false);
 }
 
+static void
+read_file(struct sup *s, int kind)
+{
+	int fd = openat(s->home_fd, stored[kind].file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	struct stat st;
+	void *p = NULL;
+
+	if (fd == -1)
+		return;
+	if (fstat(fd, &st) == 0 && st.st_size > 0 && st.st_size <= STATE_MAX && (p = malloc((size_t)st.st_size)) != NULL &&
+	    pread(fd, p, (size_t)st.st_size, 0) == st.st_size)
+		s->state_fd[kind] = memfd_from("state", p, (size_t)st.st_size);
+	if (s->state_fd[kind] < 0) {
+		log_warn("%s/%s cannot be read: %s start anew", s->home, stored[kind].file, stored[kind].what);
+		s->state_fd[kind] = -1;
+	}
+	free(p);
+	close(fd);
+}
+
 void
 state_init(struct sup *s)
 {
-	struct stat st;
-	void *p = NULL;
-	int fd;
-
 	for (int k = 0; k < STATE_KINDS_; k++)
 		s->state_fd[k] = -1;
 	take_back(s);
@@ -99,30 +121,19 @@ state_init(struct sup *s)
 		s->shared_fd = memfd_shared("shared", STAT_PAGE);
 		systemd_store(s, shared_name, s->shared_fd);
 	}
-	if (s->state_fd[STATE_SELECT] != -1)
-		return;		/* at least as new as the file */
-	fd = openat(s->home_fd, state_file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	if (fd == -1)
-		return;
-	if (fstat(fd, &st) == 0 && st.st_size > 0 && st.st_size <= STATE_MAX && (p = malloc((size_t)st.st_size)) != NULL &&
-	    pread(fd, p, (size_t)st.st_size, 0) == st.st_size)
-		s->state_fd[STATE_SELECT] = memfd_from("state", p, (size_t)st.st_size);
-	if (s->state_fd[STATE_SELECT] < 0) {
-		log_warn("%s/%s cannot be read: selections start anew", s->home, state_file);
-		s->state_fd[STATE_SELECT] = -1;
-	}
-	free(p);
-	close(fd);
+	for (int k = 0; k < STATE_KINDS_; k++)
+		if (stored[k].file != NULL && s->state_fd[k] == -1)	/* what is there is at least as new as the file */
+			read_file(s, k);
 }
 
 static int
-write_file(struct sup *s, const void *p, size_t n)
+write_file(struct sup *s, const char *file, const void *p, size_t n)
 {
 	int fd = openat(s->home_fd, "sluice.state.tmp", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600), rc = -E_SYS;
 
 	if (fd == -1)
 		return -E_SYS;
-	if (write(fd, p, n) == (ssize_t)n && fsync(fd) == 0 && renameat(s->home_fd, "sluice.state.tmp", s->home_fd, state_file) == 0)
+	if (write(fd, p, n) == (ssize_t)n && fsync(fd) == 0 && renameat(s->home_fd, "sluice.state.tmp", s->home_fd, file) == 0)
 		rc = 0;
 	close(fd);
 	return rc;
@@ -151,8 +162,8 @@ state_save(struct sup *s, uint32_t kind, int fd)
 		close(fd);
 		return -E_PROTO;
 	}
-	if (kind == STATE_SELECT && write_file(s, p, n) != 0)
-		log_warn("selections cannot be stored in %s/%s: %s", s->home, state_file, strerror(errno));
+	if (stored[kind].file != NULL && write_file(s, stored[kind].file, p, n) != 0)
+		log_warn("%s cannot be stored in %s/%s: %s", stored[kind].what, s->home, stored[kind].file, strerror(errno));
 	if (p != NULL)
 		munmap((void *)(uintptr_t)p, n);
 	forget(s, kind);

@@ -124,6 +124,8 @@ load_state(struct gen *g)
 
 	if (g->general.store_selected && ipc_state(STATE_SELECT, &w) && groups_load(g, &w) != 0)
 		log_warn("stored selections cannot be read: they start anew");
+	if (ipc_state(STATE_NODES, &w))
+		nodes_restore(g, &w);
 	if (ipc_state(STATE_DELAYS, &w) && delays_load(g, &w) != 0)
 		log_warn("stored delays cannot be read: they start anew");
 	if (ipc_state(STATE_RULES, &w))
@@ -220,6 +222,7 @@ apply_serve(struct worker *w)
 		ipc_save(w, STATE_PORTS, &ports);
 		health_start(w);
 	}
+	nodes_start(w);
 	worker_touch(w);
 }
 

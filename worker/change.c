@@ -17,6 +17,7 @@
 #include "worker/group/group.h"
 #include "worker/ipc.h"
 #include "worker/loop/pool.h"
+#include "worker/nodes.h"
 #include "worker/patch.h"
 #include "worker/provider/ruleset.h"
 #include "worker/rule/rule.h"
@@ -128,11 +129,11 @@ static struct told {		/* what the lead told and waits for; id 0 = free */
 } told[TOLD_MAX];
 
 void
-change_tell_rule_set(struct worker *w, const char *name, change_cb *cb, void *arg)
+change_tell_provider(struct worker *w, enum change_kind kind, const char *name, change_cb *cb, void *arg)
 {
 	static uint32_t last_id;
 	struct msg_result full = { .status = 503, .text = "too many updates are waiting" };
-	struct msg_change m = { .kind = CHANGE_RULE_SET };
+	struct msg_change m = { .kind = kind };
 	struct told *t = told;
 	struct wire out;
 
@@ -228,6 +229,10 @@ change_apply(struct worker *w, const struct msg_change *m, struct wire *payload)
 		break;
 	case CHANGE_DELAY:
 		r.status = delays_take(w->gen, payload);
+		break;
+	case CHANGE_NODES:
+		if (nodes_renew(w, m->seq, payload, &r.status, &text))
+			return;
 		break;
 	case CHANGE_RULE_SET:
 		if (renew_rule_set(w, m->seq, payload, &r.status, &text))

@@ -10,6 +10,7 @@
 #include "worker/health.h"
 #include "worker/inbound/inbound.h"
 #include "worker/ipc.h"
+#include "worker/nodes.h"
 
 static ev_timer check_timer, grace_timer;
 static bool stopping;
@@ -48,6 +49,7 @@ drain_start(struct worker *w)
 	w->draining = true;
 	w->serving = false;
 	health_stop(w);
+	nodes_stop(w);
 	watch(w);
 	handoff_give(w);
 	log_debug("draining, %u connections", w->n_conns);
@@ -69,6 +71,7 @@ drain_stop(struct worker *w, uint32_t grace_ms)
 {
 	stopping = true;
 	health_stop(w);
+	nodes_stop(w);
 	watch(w);
 	ev_timer_stop(w->loop.ev, &grace_timer);
 	ev_timer_init(&grace_timer, on_grace, grace_ms / 1000.0, 0);

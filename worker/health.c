@@ -106,13 +106,13 @@ uses(const struct group *g, const struct provider *p)
 	return false;
 }
 
-/* A group's URL that is not the provider's own. */
+/* A group's URL; one that is the provider's own is left to the provider, as the reference does (spec/config.md 18). */
 static void
 register_group(struct owner *o, const struct group *g)
 {
 	struct check *c = NULL;
 
-	if (!g->url_written || !uses(g, o->p))
+	if (!g->url_written || !uses(g, o->p) || strcmp(g->url, o->p->set.url) == 0)
 		return;
 	if (o->interval_ms == 0 && g->interval_s > 0)
 		o->interval_ms = (uint64_t)g->interval_s * 1000;

@@ -159,15 +159,17 @@ static struct compile *compiles;	/* cap: COMPILES_MAX */
 static unsigned n_compiles;
 
 int
-priv_compile(struct worker *w, const struct msg_compile *q, compile_cb *cb, void *arg)
+priv_compile_content(struct worker *w, const struct msg_compile *q, int content, compile_cb *cb, void *arg)
 {
 	static uint32_t id;
 	struct compile *c = n_compiles < COMPILES_MAX ? calloc(1, sizeof *c) : NULL;
 	int rc;
 
-	if (c == NULL)
+	if (c == NULL) {
+		imsg_close_fds(&content, content != -1);
 		return -E_LIMIT;
-	rc = peer_send(&w->sup, MSG_COMPILE, ++id, q, sizeof *q, NULL, 0);
+	}
+	rc = peer_send(&w->sup, MSG_COMPILE, ++id, q, sizeof *q, &content, content != -1);
 	if (rc != 0) {
 		free(c);
 		return rc;
@@ -176,6 +178,12 @@ priv_compile(struct worker *w, const struct msg_compile *q, compile_cb *cb, void
 	compiles = c;
 	n_compiles++;
 	return 0;
+}
+
+int
+priv_compile(struct worker *w, const struct msg_compile *q, compile_cb *cb, void *arg)
+{
+	return priv_compile_content(w, q, -1, cb, arg);
 }
 
 /* Hands an answer to who asked. */

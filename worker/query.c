@@ -176,6 +176,7 @@ query_peer_gone(struct peer *p)
 		if (dns_asks[i].peer == p)
 			dns_asks[i].peer = NULL;
 	query_delay_peer_gone(p);
+	query_nodes_peer_gone(p);
 	query_update_peer_gone(p);
 }
 
@@ -249,6 +250,13 @@ query_handle(struct peer *p, struct wire *b, const int *fds)
 	case QUERY_GROUP_DELAY:
 		query_delay(w, p, id, b, q.kind == QUERY_GROUP_DELAY);
 		return 0;
+	case QUERY_BEFORE_SELECT:
+		query_before_select(w, p, id, b);
+		return 0;
+	case QUERY_UPDATE_NODES:
+		return query_update_nodes(w, p, id, b);
+	case QUERY_CHECK_NODES:
+		return query_check_nodes(w, p, id, b);
 	case QUERY_UPDATE_RULES:
 		return query_update_rules(w, p, id, b);
 	case QUERY_DNS:

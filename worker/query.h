@@ -22,7 +22,12 @@ int show_proxies(struct gen *g, unsigned what, const char *name, struct wire *ou
 void show_connections(struct worker *w, struct wire *out);
 /* query_delay.c: asynchronous */
 void query_delay(struct worker *w, struct peer *p, uint32_t id, struct wire *args, bool group);
+void query_before_select(struct worker *w, struct peer *p, uint32_t id, struct wire *args);
 void query_delay_peer_gone(struct peer *p);
+/* query_nodes.c: asynchronous; 0 or -E_PROTO */
+int query_update_nodes(struct worker *w, struct peer *p, uint32_t id, struct wire *args);
+int query_check_nodes(struct worker *w, struct peer *p, uint32_t id, struct wire *args);
+void query_nodes_peer_gone(struct peer *p);
 /* query_update.c: asynchronous; 0 or -E_PROTO */
 int query_update_rules(struct worker *w, struct peer *p, uint32_t id, struct wire *args);
 void query_update_peer_gone(struct peer *p);

@@ -13,7 +13,7 @@
 #include "worker/provider/provider.h"
 #include "worker/query.h"
 
-enum { ASKS_MAX = 256, TESTS_MAX = 4096, NAME_TEXT_MAX = 1024, URL_TEXT_MAX = 2048, EXPECTED_MAX = 512 };
+enum { ASKS_MAX = 256, TESTS_MAX = 32768, SELECT_MS = 5000, NAME_TEXT_MAX = 1024, URL_TEXT_MAX = 2048, EXPECTED_MAX = 512 };
 
 struct ask;
 struct test {
@@ -27,6 +27,7 @@ struct ask {
 	struct peer *peer;		/* NULL: gone */
 	uint32_t id;
 	struct group *group;		/* NULL: one proxy */
+	bool quiet;			/* only that it is over is asked */
 	int waiting, n;
 	struct ask *next;
 	char url[URL_TEXT_MAX];
@@ -71,6 +72,11 @@ answer_one(struct ask *a, int err)
 {
 	struct wire out;
 
+	if (a->quiet) {
+		wire_init(&out);
+		query_answer(a->peer, a->id, &out);
+		return;
+	}
 	if (err != 0) {
 		query_error(a->peer, a->id, err == E_TIMEOUT ? 504 : 503, err == E_TIMEOUT ? "Timeout" : "An error occurred in the delay test");
 		return;
@@ -195,4 +201,35 @@ query_delay(struct worker *w, struct peer *p, uint32_t id, struct wire *args, bo
 	for (int i = 0; i < a->n; i++)
 		a->test[i].ob = group ? g->members[i] : ob;
 	start(a, timeout, expected);
+}
+
+/* PUT of a fallback's member: a dead one is tested first, so that it is not forgotten at once if it lives again (spec/api.md 2.8). */
+void
+query_before_select(struct worker *w, struct peer *p, uint32_t id, struct wire *args)
+{
+	char group[NAME_TEXT_MAX], name[NAME_TEXT_MAX];
+	struct outbound *ob, *member = NULL;
+	struct group *g;
+	struct wire out;
+	struct ask *a;
+
+	if (wire_get_str(args, group, sizeof group) != 0 || wire_get_str(args, name, sizeof name) != 0) {
+		query_error(p, id, 400, "Body invalid");
+		return;
+	}
+	ob = outbound_find(w->gen, group);
+	g = ob != NULL ? group_of(ob) : NULL;
+	if (g != NULL && g->gtype == &group_fallback_type)
+		member = group_find_member(g, name);
+	if (member == NULL || group_alive(g, member)) {
+		wire_init(&out);
+		query_answer(p, id, &out);
+		return;
+	}
+	a = new_ask(w, p, id, 1, g->url);
+	if (a == NULL)
+		return;
+	a->quiet = true;
+	a->test[0].ob = member;
+	start(a, SELECT_MS, g->expected);
 }

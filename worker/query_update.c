@@ -60,7 +60,7 @@ on_renewed(void *arg, int err, const char *text)
 	if (err != 0)
 		finish(a, 503, text[0] != '\0' ? text : err_text(err));
 	else
-		change_tell_rule_set(a->w, a->provider->set->name, on_others, a);
+		change_tell_provider(a->w, CHANGE_RULE_SET, a->provider->set->name, on_others, a);
 }
 
 int

@@ -166,6 +166,13 @@ ask_again(struct ask *a, uint32_t kind, unsigned ms, bridge_cb *done)
 		ask_end(a, 503, DATA_PLANE_LATE);
 }
 
+void
+ask_order_again(struct ask *a, uint16_t type, unsigned ms, bridge_cb *done)
+{
+	if (start(a, BRIDGE_SUPERVISOR, type, 0, -1, ms, done) != 0)
+		ask_end(a, 503, "the supervisor did not answer in time");
+}
+
 /* ---- answers */
 
 /* The first answer that came, or NULL. */

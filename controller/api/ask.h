@@ -53,6 +53,7 @@ int ask_query(struct api_req *req, struct ask *a, uint32_t kind, unsigned ms, br
 int ask_order(struct api_req *req, struct ask *a, uint16_t type, int fd, unsigned ms, bridge_cb *done);
 /* A further question of the same request, from within a bridge_cb; ends the request with an error when it cannot be asked. */
 void ask_again(struct ask *a, uint32_t kind, unsigned ms, bridge_cb *done);
+void ask_order_again(struct ask *a, uint16_t type, unsigned ms, bridge_cb *done);	/* of the supervisor */
 struct api_req *ask_take(struct ctl *ctl, void *ask);	/* NULL: the client is gone; frees ask */
 /* Ends the request with {"message":text}. */
 void ask_end(struct ask *a, int status, const char *text);

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /* /providers/proxies: the providers, one provider, one of its nodes, and updates and checks of them (spec/api.md 2.10). All of it
- * is asked of the lead. The provider that stands for a group ("Compatible") has nothing to fetch, and its check is the delay test
- * of that group. */
+ * is asked of the lead. */
 #include <string.h>
 
+#include "common/err.h"
 #include "common/strutil.h"
 #include "common/value.h"
 #include "controller/api/ask.h"
 #include "controller/api/delay.h"
 #include "controller/api/handlers.h"
 
-enum { ONE = 1, CHECK_MS = 5000 };
+enum { ONE = 1, UPDATE_MS = 90000 /* download, compile, tell */, CHECK_MS = 120000 };
 
 static void
 put_provider(struct wire *args, const char *name)
@@ -151,6 +151,7 @@ on_member(struct ctl *ctl, int err, struct bridge_reply *r, void *arg)
 		ask_end(a, a->status, a->message);
 	} else {
 		delay_put(a, a->member);
+		wire_put_str(&a->args, a->name);
 		ask_again(a, QUERY_DELAY, delay_wait(a), delay_on_answer);
 	}
 }
@@ -166,6 +167,7 @@ proxy_providers_member_delay(struct api_req *req)
 	if (a != NULL) {
 		delay_read(req, a, DELAY_MAX_MS, 504, "Timeout");
 		str_copy(a->member, sizeof(a->member), req->param[1]);
+		str_copy(a->name, sizeof(a->name), req->param[0]);
 		put_provider(&a->args, req->param[0]);
 	}
 	return ask_query(req, a, QUERY_PROVIDERS, ASK_MS, on_member);
@@ -174,39 +176,40 @@ proxy_providers_member_delay(struct api_req *req)
 /* ---- update and check */
 
 static void
-end_empty(struct ctl *ctl, struct ask *a)
+on_done(struct ctl *ctl, int err, struct bridge_reply *r, void *arg)
 {
-	struct api_req *req = ask_take(ctl, a);
+	struct api_req *req;
 
+	if (answer_status(err, r) != 200) {
+		fail(ctl, arg, err, r);
+		return;
+	}
+	req = ask_take(ctl, arg);
 	if (req == NULL)
 		return;
 	reply_empty(req, 204);
 	api_done(ctl, req);
 }
 
-static bool
-has_vehicle(const struct bridge_reply *r, const char *type)
-{
-	char vehicle[32];
-
-	return answer_member(r, "vehicleType", vehicle, sizeof(vehicle)) && strcmp(vehicle, type) == 0;
-}
-
+/* A check that takes longer than a client waits goes on: what the nodes said is seen in their history. */
 static void
-on_update(struct ctl *ctl, int err, struct bridge_reply *r, void *arg)
+on_checked(struct ctl *ctl, int err, struct bridge_reply *r, void *arg)
 {
-	struct ask *a = arg;
+	struct api_req *req;
 
-	if (answer_status(err, r) != 200)
-		fail(ctl, a, err, r);
-	else if (has_vehicle(r, "Compatible") || has_vehicle(r, "Inline"))
-		end_empty(ctl, a);
-	else
-		ask_end(a, 503, "this version does not update providers while it runs; reload the configuration");
+	if (err != -E_TIMEOUT) {
+		on_done(ctl, err, r, arg);
+		return;
+	}
+	req = ask_take(ctl, arg);
+	if (req == NULL)
+		return;
+	reply_empty(req, 204);
+	api_done(ctl, req);
 }
 
-int
-proxy_providers_update(struct api_req *req)
+static int
+ask_lead(struct api_req *req, uint32_t kind, unsigned ms, bridge_cb *done)
 {
 	struct ask *a;
 
@@ -214,48 +217,18 @@ proxy_providers_update(struct api_req *req)
 		return not_found(req);
 	a = ask_new(req);
 	if (a != NULL)
-		put_provider(&a->args, req->param[0]);
-	return ask_query(req, a, QUERY_PROVIDERS, ASK_MS, on_update);
+		wire_put_str(&a->args, req->param[0]);
+	return ask_query(req, a, kind, ms, done);
 }
 
-/* 204 whatever the members said: the result is seen in their history. */
-static void
-on_checked(struct ctl *ctl, int err, struct bridge_reply *r, void *arg)
+int
+proxy_providers_update(struct api_req *req)
 {
-	(void)err;
-	(void)r;
-	end_empty(ctl, arg);
-}
-
-static void
-on_check(struct ctl *ctl, int err, struct bridge_reply *r, void *arg)
-{
-	struct ask *a = arg;
-
-	if (answer_status(err, r) != 200) {
-		fail(ctl, a, err, r);
-	} else if (!has_vehicle(r, "Compatible")) {
-		ask_end(a, 503, "this version does not check providers on demand");
-	} else {
-		answer_member(r, "testUrl", a->url, sizeof(a->url));		/* absent: stays "" */
-		answer_member(r, "expectedStatus", a->expected, sizeof(a->expected));
-		delay_put(a, a->name);
-		ask_again(a, QUERY_GROUP_DELAY, delay_wait(a), on_checked);
-	}
+	return ask_lead(req, QUERY_UPDATE_NODES, UPDATE_MS, on_done);
 }
 
 int
 proxy_providers_check(struct api_req *req)
 {
-	struct ask *a;
-
-	if (!names_fit(req))
-		return not_found(req);
-	a = ask_new(req);
-	if (a != NULL) {
-		str_copy(a->name, sizeof(a->name), req->param[0]);
-		a->timeout_ms = CHECK_MS;
-		put_provider(&a->args, a->name);
-	}
-	return ask_query(req, a, QUERY_PROVIDERS, ASK_MS, on_check);
+	return ask_lead(req, QUERY_CHECK_NODES, CHECK_MS, on_checked);
 }

@@ -4,9 +4,12 @@
 #include <string.h>
 
 #include "common/snapshot.h"
+#include "common/strutil.h"
 #include "controller/api/ask.h"
 #include "controller/api/delay.h"
 #include "controller/api/handlers.h"
+
+enum { SELECT_MS = 7000 };	/* the lead tests for at most 5 s */
 
 static int
 ask_proxies(struct api_req *req, uint8_t what, const char *name, struct bridge_reply *r)
@@ -67,24 +70,61 @@ is_selectable(const char *type)
 
 /* Why a selection without a member cannot be: the name is looked up first, as the reference does. The change itself is not sent,
  * because an empty name would clear the selection. */
-static int
-refuse_selection(struct api_req *req, bool body_valid)
+static void
+on_refused(struct ctl *ctl, int err, struct bridge_reply *r, void *arg)
 {
-	struct bridge_reply r;
+	bool body_valid = ((struct ask *)arg)->status == 0;
+	struct api_req *req = ask_take(ctl, arg);
 	char type[64];
-	int err, status;
 
-	err = ask_proxies(req, PROXIES_ONE, req->param[0], &r);
-	if (answer_status(err, &r) != 200)
-		status = answer_error(req, err, &r);
+	if (req == NULL)
+		return;
+	if (answer_status(err, r) != 200)
+		answer_error(req, err, r);
 	else if (!body_valid)
-		status = reply_error(req, 400, "Body invalid");
-	else if (answer_member(&r, "type", type, sizeof(type)) && is_selectable(type))
-		status = reply_error(req, 400, "Selector update error: proxy not exist");
+		reply_error(req, 400, "Body invalid");
+	else if (answer_member(r, "type", type, sizeof(type)) && is_selectable(type))
+		reply_error(req, 400, "Selector update error: proxy not exist");
 	else
-		status = reply_error(req, 400, "Must be a Selector");
-	bridge_free(&r);
-	return status;
+		reply_error(req, 400, "Must be a Selector");
+	api_done(ctl, req);
+}
+
+static void
+on_selected(struct ctl *ctl, int err, struct bridge_reply *r, void *arg)
+{
+	struct api_req *req = ask_take(ctl, arg);
+
+	if (req == NULL)
+		return;
+	answer_result(req, err, r, 204);
+	api_done(ctl, req);
+}
+
+/* A dead member of a fallback has been tested; whatever came of it, now it is chosen. */
+static void
+on_tested(struct ctl *ctl, int err, struct bridge_reply *r, void *arg)
+{
+	struct ask *a = arg;
+
+	(void)ctl;
+	(void)err;
+	(void)r;
+	change_begin(&a->args, CHANGE_SELECT);
+	wire_put_str(&a->args, a->name);
+	wire_put_str(&a->args, a->member);
+	ask_order_again(a, MSG_CHANGE, ASK_CHANGE_MS, on_selected);
+}
+
+static int
+refuse_selection(struct api_req *req, struct ask *a, bool body_valid)
+{
+	if (a != NULL) {
+		a->status = body_valid ? 0 : 400;
+		wire_put_u8(&a->args, PROXIES_ONE);
+		wire_put_str(&a->args, req->param[0]);
+	}
+	return ask_query(req, a, QUERY_PROXIES, ASK_MS, on_refused);
 }
 
 int
@@ -93,14 +133,23 @@ proxies_put(struct api_req *req)
 	cJSON *body = api_json(req);
 	const cJSON *name = api_member(body, "name");
 	bool valid = (cJSON_IsObject(body) || cJSON_IsNull(body)) && (name == NULL || cJSON_IsString(name));
+	struct ask *a;
 	int status;
 
-	if (strlen(req->param[0]) >= ASK_NAME_MAX)
+	if (strlen(req->param[0]) >= ASK_NAME_MAX) {
 		status = reply_error(req, 404, "Resource not found");
-	else if (!valid || name == NULL || name->valuestring[0] == '\0' || strlen(name->valuestring) >= ASK_NAME_MAX)
-		status = refuse_selection(req, valid);
-	else
-		status = select_member(req, req->param[0], name->valuestring);
+	} else if (!valid || name == NULL || name->valuestring[0] == '\0' || strlen(name->valuestring) >= ASK_NAME_MAX) {
+		status = refuse_selection(req, ask_new(req), valid);
+	} else {
+		a = ask_new(req);
+		if (a != NULL) {
+			str_copy(a->name, sizeof(a->name), req->param[0]);
+			str_copy(a->member, sizeof(a->member), name->valuestring);
+			wire_put_str(&a->args, a->name);
+			wire_put_str(&a->args, a->member);
+		}
+		status = ask_query(req, a, QUERY_BEFORE_SELECT, SELECT_MS, on_tested);
+	}
 	cJSON_Delete(body);
 	return status;
 }

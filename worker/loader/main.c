@@ -21,6 +21,7 @@
 #include "common/sandbox.h"
 #include "common/strutil.h"
 #include "worker/loader/limits.h"
+#include "worker/loader/provider_proxy.h"
 #include "worker/loader/ruleset.h"
 #include "worker/loader/settings.h"
 #include "worker/loader/yaml.h"
@@ -170,7 +171,23 @@ load_config(int input, struct msg_job_done *done, int *fd, struct cfg_err *err)
 	return rc;
 }
 
-/* Makes an image of rule data. */
+/* Makes a tree of a proxy-provider's bytes. */
+static int
+load_proxies(const struct input *in, struct msg_image_done *done, int *fd, struct cfg_err *err)
+{
+	void *image = NULL;
+	size_t size = 0;
+	int rc = proxies_load(in->p, in->n, &image, &size, &done->count, err);
+
+	if (rc == 0) {
+		*fd = memfd_from("proxies", image, size);
+		rc = *fd < 0 ? *fd : 0;
+	}
+	free(image);
+	return rc;
+}
+
+/* Makes an image of rule data, or of proxies. */
 static int
 load_image(int input, struct msg_job *job, struct msg_image_done *done, int *fd, struct cfg_err *err)
 {
@@ -186,7 +203,9 @@ load_image(int input, struct msg_job *job, struct msg_image_done *done, int *fd,
 		(void)cfg_fail(err, NULL, NULL, "the file is larger than %d MiB", INPUT_BYTES_MAX >> 20);
 		rc = -E_LIMIT;
 	}
-	if (rc == 0) {
+	if (rc == 0 && job->image == IMAGE_PROXIES) {
+		rc = load_proxies(&in, done, fd, err);
+	} else if (rc == 0) {
 		r.p = in.p;
 		r.n = in.n;
 		rc = ruleset_compile(&r, fd, &done->count, err);

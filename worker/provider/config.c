@@ -4,6 +4,7 @@
  * alone knows what is allowed. */
 #include "worker/provider/config.h"
 
+#include <openssl/evp.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -14,7 +15,7 @@
 #include "worker/match/regex.h"
 #include "worker/worker.h"
 
-enum { STATUS_MAX = 65535 };
+enum { STATUS_MAX = 65535, MD5_BYTES = 16 };
 
 static const char *const vehicles[] = { "http", "file", "inline" };
 static const char *const behaviors[] = { "domain", "ipcidr", "classical" };
@@ -31,6 +32,19 @@ static const char *const override_keys[] = { "tfo", "mptcp", "udp", "udp-over-tc
 	"name-cert-verify", "interface-name", "routing-mark", "ip-version", "additional-prefix", "additional-suffix",
 	    "proxy-name", "override-expr",
 	NULL };
+
+const char *
+provider_stored_path(struct gen *g, const char *folder, const char *url)
+{
+	unsigned char md[EVP_MAX_MD_SIZE];
+	char hex[2 * MD5_BYTES + 1] = "";
+	unsigned n = 0;
+
+	if (EVP_Digest(url, strlen(url), md, &n, EVP_md5(), NULL) == 1)
+		for (unsigned i = 0; i < n && i < MD5_BYTES; i++)
+			(void)snprintf(hex + 2 * i, 3, "%02x", md[i]);
+	return arena_printf(&g->arena, "%s/%s", folder, hex);
+}
 
 static bool
 among(const char *s, const char *const *names, size_t n)

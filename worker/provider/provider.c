@@ -70,6 +70,8 @@ parse_one(struct provider *p, struct cfg_err *err)
 	    cfgw_int(item, "size-limit", 0, INT64_MAX, &p->size_limit, err) != 0)
 		return -E_INVAL;
 	p->vehicle = strcmp(type, "http") == 0 ? VEHICLE_HTTP : strcmp(type, "file") == 0 ? VEHICLE_FILE : VEHICLE_INLINE;
+	if (p->vehicle == VEHICLE_HTTP && p->path[0] == '\0')
+		p->path = provider_stored_path(p->gen, "proxies", p->url);
 	if (filter_compile(filter, "filter", cfg_get(item, "filter"), &p->filter, err) != 0 ||
 	    filter_compile(exclude, "exclude-filter", cfg_get(item, "exclude-filter"), &p->exclude, err) != 0 || parse_check(p, err) != 0)
 		return -E_INVAL;

@@ -21,7 +21,7 @@ struct batch;
 
 enum {
 	NODES_RETIRED_MAX = 16384,	/* nodes of former lists that wait; at the cap updates are refused */
-	NODES_RETIRED_MS = 600000,	/* at least this long: dials and tests under way, streams of others */
+	NODES_RETIRED_MS = 900000,	/* at least this long: dials and tests under way, streams of others */
 	RENAMES_MAX = 32		/* patterns of override.proxy-name; a configuration error beyond */
 };
 

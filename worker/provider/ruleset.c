@@ -4,7 +4,6 @@
  * failures"): it is named in the log and matches nothing. */
 #include "worker/provider/ruleset.h"
 
-#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,8 +14,6 @@
 #include "common/strutil.h"
 #include "common/value.h"
 #include "worker/worker.h"
-
-enum { MD5_BYTES = 16 };
 
 static struct msg_compile
 question(const struct rule_provider *p)
@@ -59,20 +56,6 @@ take(struct rule_provider *p, const struct msg_image *m, int fd, const char **wh
 	return 0;
 }
 
-/* HOME/rules/MD5(url), as the reference names what it downloads. */
-static const char *
-default_path(struct gen *g, const char *url)
-{
-	unsigned char md[EVP_MAX_MD_SIZE];
-	char hex[2 * MD5_BYTES + 1] = "";
-	unsigned n = 0;
-
-	if (EVP_Digest(url, strlen(url), md, &n, EVP_md5(), NULL) == 1)
-		for (unsigned i = 0; i < n && i < MD5_BYTES; i++)
-			(void)snprintf(hex + 2 * i, 3, "%02x", md[i]);
-	return arena_printf(&g->arena, "rules/%s", hex);
-}
-
 static void
 read_provider(struct gen *g, struct rule_provider *p, const struct cfg_node *node)
 {
@@ -90,7 +73,7 @@ read_provider(struct gen *g, struct rule_provider *p, const struct cfg_node *nod
 		p->format = FORMAT_INLINE;
 		p->path = "";
 	} else if (p->vehicle == VEHICLE_HTTP && path[0] == '\0') {
-		p->path = default_path(g, url);
+		p->path = provider_stored_path(g, "rules", url);
 	}
 }
 

@@ -70,9 +70,8 @@ static struct health {
 	uint64_t offline_until;
 	ev_timer tick, refill;
 	struct loop_task again;
-	health_test_fn *test;
-	int64_t (*wall)(void);
-} h = { .max = HEALTH_CONCURRENT, .per_second = HEALTH_PER_SECOND, .test = delay_start, .wall = loop_wall_ns };
+	struct health_world world;
+} h = { .max = HEALTH_CONCURRENT, .per_second = HEALTH_PER_SECOND, .world = { delay_start, loop_wall_ns } };
 
 static void pump(void);
 
@@ -205,7 +204,7 @@ tested_ago_ms(const struct outbound *ob, const char *url, unsigned *failures)
 		return UINT64_MAX;
 	while (*failures < d->n && d->e[((unsigned)d->first + d->n - 1 - *failures) % HISTORY_MAX].ms == 0)
 		(*failures)++;
-	ago = h.wall() - d->e[(d->first + d->n - 1) % HISTORY_MAX].at_ns;
+	ago = h.world.wall_ns() - d->e[(d->first + d->n - 1) % HISTORY_MAX].at_ns;
 	return ago < 0 ? 0 : (uint64_t)ago / 1000000;
 }
 
@@ -321,7 +320,7 @@ on_result(void *arg, int ms, int err)
 	struct test *t = arg;
 	struct worker *w = h.w;
 	struct owner *o = t->owner;
-	int64_t now = h.wall();
+	int64_t now = h.world.wall_ns();
 	bool alive = err == 0 && t->status_ok;
 	uint16_t recorded = err == 0 ? (uint16_t)(ms > 65534 ? 65534 : ms) : 0;
 
@@ -356,7 +355,7 @@ start_test(struct owner *o, const struct check *c, struct outbound *ob)
 	list_append(&h.tests, &t->link);
 	h.in_flight++;
 	o->in_flight++;
-	t->t = h.test(ob, c->url, c->timeout_ms, c->expected, on_result, t, &err, &t->status_ok);
+	t->t = h.world.test(ob, c->url, c->timeout_ms, c->expected, on_result, t, &err, &t->status_ok);
 	if (t->t != NULL)
 		return;
 	list_remove(&t->link);		/* a URL that cannot be tested: the history stays empty */
@@ -546,7 +545,7 @@ health_stop(struct worker *w)
 	list_each_safe(n, tmp, &h.tests) {
 		struct test *t = container_of(n, struct test, link);
 
-		if (h.test == delay_start)
+		if (h.world.test == delay_start)
 			delay_cancel(t->t);
 		list_remove(&t->link);
 		free(t);
@@ -609,8 +608,7 @@ health_forget(void *arg)
 }
 
 void
-health_set_world(health_test_fn *fn, int64_t (*wall)(void))
+health_set_world(const struct health_world *world)
 {
-	h.test = fn;
-	h.wall = wall;
+	h.world = *world;
 }

@@ -21,9 +21,6 @@ enum {
 	HEALTH_WAITERS_MAX = 256	/* API calls that wait for a run */
 };
 
-typedef struct delay_test *health_test_fn(struct outbound *ob, const char *url, unsigned timeout_ms, const char *expected, delay_cb *done, void *arg,
-    int *err, bool *status_ok);
-
 /* sluice.health-check of the configuration; a step of apply.c. */
 int health_parse(struct gen *g, const struct cfg_node *root, struct cfg_err *err);
 /* The lead begins to serve: owners are made, all with an interval are tested once. */
@@ -39,6 +36,11 @@ void health_forget(void *arg);		/* whoever waits with this arg is gone */
 
 /* For the timer, and for tests, which bring their own clock and network. */
 void health_tick(struct worker *w);
-void health_set_world(health_test_fn *fn, int64_t (*wall_ns)(void));
+struct health_world {
+	struct delay_test *(*test)(struct outbound *, const char *url, unsigned timeout_ms, const char *expected, delay_cb *done, void *arg, int *err,
+	    bool *status_ok);		/* delay_start() */
+	int64_t (*wall_ns)(void);	/* loop_wall_ns() */
+};
+void health_set_world(const struct health_world *world);
 
 #endif

@@ -151,7 +151,7 @@ start(const char *groups, const char *own, const char *check)
 		s.node[i].ms = (unsigned)(50 + 10 * i);
 	loop_fake_clock(&s.k.w.loop, s.now_ms);
 	assert_int_equal(health_parse(&s.k.g, s.k.tree.root, &s.k.err), 0);
-	health_set_world(test, wall);
+	health_set_world(&(struct health_world){ test, wall });
 	health_start(&s.k.w);
 }
 

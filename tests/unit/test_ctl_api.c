@@ -116,9 +116,12 @@ static void
 test_proxies_put_sends_the_selection(void **state)
 {
 	(void)state;
+	answer_text(200, "");			/* the lead has tested what had to be tested */
 	answer_result(204, "");
 	assert_int_equal(run("PUT", "/proxies/{name}", "G", "", "{\"NAME\":\"x\"} trailing"), 204);
-	expect_select(&asked[0], "G", "x");
+	assert_int_equal(asked[0].kind, QUERY_BEFORE_SELECT);
+	expect_select(&asked[1], "G", "x");
+	answer_text(503, "too many delay tests are running");	/* that is no reason not to choose */
 	answer_result(400, "Selector update error: proxy not exist");
 	assert_int_equal(run("PUT", "/proxies/{name}", "G", "", "{\"name\":\"y\"}"), 400);
 	expect_message("Selector update error: proxy not exist");

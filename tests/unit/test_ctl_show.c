@@ -241,14 +241,16 @@ test_proxy_providers_update(void **state)
 	(void)state;
 	answer_text(404, "Resource not found");
 	assert_int_equal(run("PUT", "/providers/proxies/{provider}", "no", "", ""), 404);
-	answer_map("vehicleType", "Compatible");
-	assert_int_equal(run("PUT", "/providers/proxies/{provider}", "G", "", ""), 204);
-	answer_provider();
+	assert_int_equal(asked[0].kind, QUERY_UPDATE_NODES);
+	answer_text(200, "");
+	assert_int_equal(run("PUT", "/providers/proxies/{provider}", "pv", "", ""), 204);
+	answer_text(503, "404 Not Found");
 	assert_int_equal(run("PUT", "/providers/proxies/{provider}", "pv", "", ""), 503);
-	answer_map("vehicleType", "Compatible");
-	answer_text(504, "x");
+	answer_text(200, "");
 	assert_int_equal(run("GET", "/providers/proxies/{provider}/healthcheck", "G", "", ""), 204);
-	assert_int_equal(asked[4].kind, QUERY_GROUP_DELAY);
+	assert_int_equal(asked[3].kind, QUERY_CHECK_NODES);
+	answer_text(404, "Resource not found");
+	assert_int_equal(run("GET", "/providers/proxies/{provider}/healthcheck", "no", "", ""), 404);
 	answer_text(404, "Resource not found");
 	assert_int_equal(run("PUT", "/providers/rules/{provider}", "no", "", ""), 404);
 }

@@ -12,10 +12,11 @@
 
 #include "common/log.h"
 
-enum { MATCH_LIMIT = 100000, DEPTH_LIMIT = 250, HEAP_LIMIT_KIB = 1024, GROUPS_MAX = 32, REPLACE_MAX = 1024 };
+enum { MATCH_LIMIT = 100000, DEPTH_LIMIT = 250, HEAP_LIMIT_KIB = 1024, GROUPS_MAX = 32, REPLACE_MAX = 1024, EXHAUSTED_MAX = 32 };
 
 struct filter {
 	int n;
+	unsigned exhausted;		/* matches that ran into the limits */
 	pcre2_match_data *data;
 	pcre2_match_context *limits;
 	pcre2_code *code[];
@@ -136,14 +137,22 @@ filter_count(const struct filter *f)
 }
 
 /* A name that runs into the limits does not match; the tree holds valid UTF-8 only. */
+/* A pattern that runs into the limits again and again would stall the loop for thousands of nodes: it is given up, once and for all names. */
 bool
-filter_match(const struct filter *f, int i, const char *name)
+filter_match(struct filter *f, int i, const char *name)
 {
-	return pcre2_match(f->code[i], (PCRE2_SPTR)name, strlen(name), 0, 0, f->data, f->limits) >= 0;
+	int rc;
+
+	if (f->exhausted >= EXHAUSTED_MAX)
+		return false;
+	rc = pcre2_match(f->code[i], (PCRE2_SPTR)name, strlen(name), 0, 0, f->data, f->limits);
+	if ((rc == PCRE2_ERROR_MATCHLIMIT || rc == PCRE2_ERROR_DEPTHLIMIT || rc == PCRE2_ERROR_HEAPLIMIT) && ++f->exhausted == EXHAUSTED_MAX)
+		log_warn("a name filter takes too long and matches nothing from now on, first with %.100s", name);
+	return rc >= 0;
 }
 
 bool
-filter_match_any(const struct filter *f, const char *name)
+filter_match_any(struct filter *f, const char *name)
 {
 	for (int i = 0; i < filter_count(f); i++)
 		if (filter_match(f, i, name))

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Paths become fds here and nowhere else. What a configuration, the API or a dashboard names is confined: the longest of the working directory and
- * the SAFE_PATHS entries that is a prefix is cut off, and the rest is opened beneath that directory by openat2, which no symlink or ".." leaves.
- * The operator's own -f is opened plainly. Nothing read here is looked at. */
+/* Paths become fds here and nowhere else. What a configuration, the API or a dashboard names is confined: the longest of the
+ * working directory and the SAFE_PATHS entries that is a prefix is cut off, and the rest is opened beneath that directory by
+ * openat2, which no symlink or ".." leaves. The operator's own -f is opened plainly. Nothing read here is looked at. */
 #include "supervisor/files.h"
 
 #include <errno.h>
@@ -174,7 +174,8 @@ has_dotdot(const char *p)
 	return false;
 }
 
-/* The directory that a path must stay beneath, as an O_PATH fd, and the rest of the path; -1: none is allowed, or it cannot be opened (*inside). */
+/* The directory that a path must stay beneath, as an O_PATH fd, and the rest of the path; -1: none is allowed, or it cannot
+ * be opened (*inside). */
 static int
 confine(struct sup *s, const char *path, const char **rest, bool *inside)
 {

@@ -212,8 +212,9 @@ identical(const struct identity *a, const struct identity *b)
 	return a->dev == b->dev && a->ino == b->ino && a->size == b->size && a->mtime_ns == b->mtime_ns;
 }
 
-/* A new content was compiled, or could not be: written to its file first, so that who asks for the file gets this image; a file that cannot be written
- * refuses the content, because the other workers could not have it. The record was for this content alone. */
+/* A new content was compiled, or could not be: written to its file first, so that who asks for the file gets this image; a
+ * file that cannot be written refuses the content, because the other workers could not have it. The record was for this
+ * content alone. */
 static void
 finish_payload(struct image *im)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Delay histories on the wire. Nodes are named with their provider, "" for configured ones. Called by health.c, query_delay.c, change.c, apply.c.
- * Formats: a result is str provider, str node, str url, u16 ms, u64 unix ns, bool alive; CHANGE_DELAY is results to the message's end. The blob
- * is u32 n, n * (str provider, str node, history, u8 urls, urls * (str url, history)); a history is u8 n, bool alive, n * (u64 unix ns, u16 ms). */
+/* Delay histories on the wire. Nodes are named with their provider, "" for configured ones. Called by health.c,
+ * query_delay.c, change.c, apply.c. Formats: a result is str provider, str node, str url, u16 ms, u64 unix ns, bool alive;
+ * CHANGE_DELAY is results to the message's end. The blob is u32 n, n * (str provider, str node, history, u8 urls, urls *
+ * (str url, history)); a history is u8 n, bool alive, n * (u64 unix ns, u16 ms). */
 #include "worker/delays.h"
 
 #include <string.h>
@@ -15,10 +16,12 @@
 #include "worker/provider/provider.h"
 
 enum {
-	NAME_TEXT_MAX = 1024, URL_TEXT_MAX = 2048,
-	BATCH_BYTES = 8192,		/* of results that wait to be told; beyond it they go at once */
-	TELL_MS = 100, KEEP_MS = 3000,
-	BLOB_MAX = STATE_MAX - (64 << 10)	/* nodes that do not fit start anew */
+	NAME_TEXT_MAX = 1024,
+	URL_TEXT_MAX = 2048,
+	BATCH_BYTES = 8192, /* of results that wait to be told; beyond it they go at once */
+	TELL_MS = 100,
+	KEEP_MS = 3000,
+	BLOB_MAX = STATE_MAX - (64 << 10) /* nodes that do not fit start anew */
 };
 
 static struct wire batch;
@@ -83,7 +86,8 @@ delays_take(struct gen *g, struct wire *in)
 
 	while (wire_left(in) > 0) {
 		if (wire_get_str(in, provider, sizeof provider) != 0 || wire_get_str(in, name, sizeof name) != 0 ||
-		    wire_get_str(in, url, sizeof url) != 0 || wire_get_u16(in, &ms) != 0 || wire_get_u64(in, &at) != 0 || wire_get_bool(in, &alive) != 0)
+		    wire_get_str(in, url, sizeof url) != 0 || wire_get_u16(in, &ms) != 0 || wire_get_u64(in, &at) != 0 ||
+		    wire_get_bool(in, &alive) != 0)
 			return 400;
 		ob = node_find(g, provider, name);
 		if (ob != NULL)
@@ -172,8 +176,8 @@ get_node(struct gen *g, struct wire *w)
 	struct outbound *ob;
 	uint8_t urls;
 
-	if (wire_get_str(w, provider, sizeof provider) != 0 || wire_get_str(w, name, sizeof name) != 0 || get_history(w, &d) != 0 ||
-	    wire_get_u8(w, &urls) != 0)
+	if (wire_get_str(w, provider, sizeof provider) != 0 || wire_get_str(w, name, sizeof name) != 0 ||
+	    get_history(w, &d) != 0 || wire_get_u8(w, &urls) != 0)
 		return -E_PROTO;
 	ob = node_find(g, provider, name);
 	if (ob != NULL && (ob->flags & OB_UNSPOKEN) != 0)

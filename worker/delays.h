@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What delay tests found, beyond the process that tested: told to the other workers, and kept for the workers to come (STATE_DELAYS). */
+/* What delay tests found, beyond the process that tested: told to the other workers, and kept for the workers to come
+ * (STATE_DELAYS). */
 #ifndef SLUICE_WORKER_DELAYS_H
 #define SLUICE_WORKER_DELAYS_H
 
@@ -14,7 +15,8 @@ void delays_tell(struct worker *w, const struct outbound *ob, const char *url, u
 int delays_take(struct gen *g, struct wire *in);
 /* Once a second, the lead: what must go out goes out, what must be kept is kept. */
 void delays_tick(struct worker *w);
-/* All histories as one blob, and back; nodes that are not here any more are passed over. -E_PROTO: what came before the damage was taken. */
+/* All histories as one blob, and back; nodes that are not here any more are passed over. -E_PROTO: what came before the
+ * damage was taken. */
 void delays_save(struct gen *g, struct wire *out);
 int delays_load(struct gen *g, struct wire *in);
 

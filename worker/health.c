@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* See health.h. One instance per process; the lead's, from SERVE to DRAIN. A tick a second looks for owners that are due and for groups that some
- * worker wants checked (group/use.c); pump() starts tests while the budget lasts and is called again by every result. */
+/* See health.h. One instance per process; the lead's, from SERVE to DRAIN. A tick a second looks for owners that are due and
+ * for groups that some worker wants checked (group/use.c); pump() starts tests while the budget lasts and is called again by
+ * every result. */
 #include "worker/health.h"
 
 #include <stdlib.h>
@@ -16,32 +17,34 @@
 
 enum {
 	TIMEOUT_MAX_MS = 60000,
-	MERGE_MS = 1000,		/* calls within this time share a run */
-	STEPS_MAX = 2048,		/* nodes looked at in one turn of the loop */
-	WANTS_MAX = 32,			/* groups of one check; beyond, every node is wanted */
-	BACKOFF_FROM = 3, BACKOFF_MAX = 3,	/* failures in a row before the pause doubles; 2^3 intervals at most */
-	OFFLINE_AFTER = 8, OFFLINE_MS = 10000	/* tests in a row that found no route: the machine is off the net; results do not count */
+	MERGE_MS = 1000, /* calls within this time share a run */
+	STEPS_MAX = 2048, /* nodes looked at in one turn of the loop */
+	WANTS_MAX = 32, /* groups of one check; beyond, every node is wanted */
+	BACKOFF_FROM = 3,
+	BACKOFF_MAX = 3, /* failures in a row before the pause doubles; 2^3 intervals at most */
+	OFFLINE_AFTER = 8,
+	OFFLINE_MS = 10000 /* tests in a row that found no route: the machine is off the net; results do not count */
 };
 
-struct check {			/* one URL of an owner */
+struct check { /* one URL of an owner */
 	const char *url, *expected;
 	unsigned timeout_ms;
-	const struct group *wants[WANTS_MAX];	/* nodes that one of them wants; n_wants 0: all */
+	const struct group *wants[WANTS_MAX]; /* nodes that one of them wants; n_wants 0: all */
 	int n_wants;
 };
 struct owner {
-	struct provider *p;		/* or */
+	struct provider *p; /* or */
 	struct group *g;
 	struct check *checks;
 	int n_checks;
-	uint64_t interval_ms, next_ms;	/* 0: only when asked */
+	uint64_t interval_ms, next_ms; /* 0: only when asked */
 	bool lazy;
 	/* its run */
-	struct list link;		/* health.running */
+	struct list link; /* health.running */
 	bool running, forced;
-	uint64_t since_ms, forced_ms;	/* when this run began; when the last one began that was asked for, 0 = never */
+	uint64_t since_ms, forced_ms; /* when this run began; when the last one began that was asked for, 0 = never */
 	uint32_t version;
-	int check, node;		/* where the walk is */
+	int check, node; /* where the walk is */
 	int in_flight;
 };
 struct test {
@@ -59,14 +62,14 @@ struct waiter {
 	void *arg;
 };
 static struct health {
-	struct worker *w;		/* NULL: not running */
+	struct worker *w; /* NULL: not running */
 	int64_t max, per_second;
 	struct owner *owners;
 	int n_owners;
 	struct list running, tests, waiters;
 	int in_flight, n_waiters;
-	uint64_t tokens_ms, tokens;	/* thousandths of a test, filled up to tokens_ms */
-	unsigned unreachable;		/* in a row */
+	uint64_t tokens_ms, tokens; /* thousandths of a test, filled up to tokens_ms */
+	unsigned unreachable; /* in a row */
 	uint64_t offline_until;
 	ev_timer tick, refill;
 	struct loop_task again;
@@ -83,9 +86,11 @@ health_parse(struct gen *g, const struct cfg_node *root, struct cfg_err *err)
 	const struct cfg_node *own, *map;
 
 	(void)g;
-	if (cfg_map(cfg_get(root, "sluice"), "sluice", &own, err) != 0 || cfg_map(cfg_get(own, "health-check"), "sluice.health-check", &map, err) != 0)
+	if (cfg_map(cfg_get(root, "sluice"), "sluice", &own, err) != 0 ||
+	    cfg_map(cfg_get(own, "health-check"), "sluice.health-check", &map, err) != 0)
 		return -E_INVAL;
-	if (cfg_int(cfg_get(map, "max-concurrent"), "sluice.health-check.max-concurrent", 1, HEALTH_CONCURRENT_MAX, &h.max, err) != 0)
+	if (cfg_int(
+		cfg_get(map, "max-concurrent"), "sluice.health-check.max-concurrent", 1, HEALTH_CONCURRENT_MAX, &h.max, err) != 0)
 		return -E_INVAL;
 	return cfg_int(cfg_get(map, "per-second"), "sluice.health-check.per-second", 0, 100000, &h.per_second, err);
 }
@@ -120,9 +125,10 @@ register_group(struct owner *o, const struct group *g)
 			c = &o->checks[i];
 	if (c == NULL) {
 		c = &o->checks[o->n_checks++];
-		*c = (struct check){ .url = g->url, .expected = g->expected, .timeout_ms = limit_timeout(o->p->check_timeout_ms) };
+		*c =
+		    (struct check){ .url = g->url, .expected = g->expected, .timeout_ms = limit_timeout(o->p->check_timeout_ms) };
 	} else if (c->n_wants == 0) {
-		return;			/* all nodes are wanted already */
+		return; /* all nodes are wanted already */
 	}
 	if (c->n_wants == WANTS_MAX || g->filter == NULL)
 		c->n_wants = 0;
@@ -135,11 +141,15 @@ add_provider(struct gen *gen, struct provider *p)
 {
 	struct owner *o = &h.owners[h.n_owners++];
 
-	*o = (struct owner){ .p = p, .lazy = p->lazy, .interval_ms = p->check && p->check_interval_s > 0 ? (uint64_t)p->check_interval_s * 1000 : 0 };
+	*o = (struct owner){ .p = p,
+		.lazy = p->lazy,
+		.interval_ms = p->check && p->check_interval_s > 0 ? (uint64_t)p->check_interval_s * 1000 : 0 };
 	list_init(&o->link);
 	o->checks = arena_array(&gen->arena, (size_t)gen->n_groups + 1, sizeof(*o->checks));
 	if (p->set.url[0] != '\0')
-		o->checks[o->n_checks++] = (struct check){ .url = p->set.url, .expected = p->expected, .timeout_ms = limit_timeout(p->check_timeout_ms) };
+		o->checks[o->n_checks++] = (struct check){
+			.url = p->set.url, .expected = p->expected, .timeout_ms = limit_timeout(p->check_timeout_ms)
+		};
 	for (int i = 0; i < gen->n_groups; i++)
 		register_group(o, group_of(gen->groups[i]));
 }
@@ -149,7 +159,9 @@ add_group(struct gen *gen, struct group *g)
 {
 	struct owner *o = &h.owners[h.n_owners++];
 
-	*o = (struct owner){ .g = g, .lazy = g->lazy, .interval_ms = g->interval_s > 0 ? (uint64_t)g->interval_s * 1000 : 0, .n_checks = 1 };
+	*o = (struct owner){
+		.g = g, .lazy = g->lazy, .interval_ms = g->interval_s > 0 ? (uint64_t)g->interval_s * 1000 : 0, .n_checks = 1
+	};
 	list_init(&o->link);
 	o->checks = arena_alloc(&gen->arena, sizeof(*o->checks));
 	o->checks[0] = (struct check){ .url = g->url, .expected = g->expected, .timeout_ms = limit_timeout(g->timeout_ms) };
@@ -230,7 +242,7 @@ due(const struct owner *o, const struct check *c, const struct outbound *ob)
 		return false;
 	ago = tested_ago_ms(ob, c->url, &failures);
 	if (o->forced || ago == UINT64_MAX)
-		return ago > running || ago == UINT64_MAX;	/* not tested since this run began */
+		return ago > running || ago == UINT64_MAX; /* not tested since this run began */
 	if (failures >= BACKOFF_FROM) {
 		unsigned steps = failures - BACKOFF_FROM + 1;
 
@@ -247,7 +259,7 @@ next_test(struct owner *o, int *steps, struct check **check, struct outbound **o
 	struct outbound *const *nodes;
 	int n;
 
-	if (o->p != NULL && o->version != o->p->version) {	/* other nodes: walk again, what was tested is passed over */
+	if (o->p != NULL && o->version != o->p->version) { /* other nodes: walk again, what was tested is passed over */
 		o->version = o->p->version;
 		o->check = o->node = 0;
 	}
@@ -358,7 +370,7 @@ start_test(struct owner *o, const struct check *c, struct outbound *ob)
 	t->t = h.world.test(ob, c->url, c->timeout_ms, c->expected, on_result, t, &err, &t->status_ok);
 	if (t->t != NULL)
 		return;
-	list_remove(&t->link);		/* a URL that cannot be tested: the history stays empty */
+	list_remove(&t->link); /* a URL that cannot be tested: the history stays empty */
 	h.in_flight--;
 	o->in_flight--;
 	free(t);
@@ -411,11 +423,11 @@ pump(void)
 		struct outbound *ob;
 
 		if (!next_test(o, &steps, &c, &ob)) {
-			if (o->check < o->n_checks) {	/* enough for this turn */
+			if (o->check < o->n_checks) { /* enough for this turn */
 				loop_defer(&h.w->loop, &h.again);
 				return;
 			}
-			if (o->in_flight > 0) {		/* waits for its last results */
+			if (o->in_flight > 0) { /* waits for its last results */
 				list_remove(&o->link);
 				list_init(&o->link);
 			} else {
@@ -424,7 +436,7 @@ pump(void)
 			continue;
 		}
 		if (!take_token()) {
-			o->node--;			/* this one comes next */
+			o->node--; /* this one comes next */
 			ev_timer_again(h.w->loop.ev, &h.refill);
 			return;
 		}
@@ -586,7 +598,7 @@ health_check_now(struct worker *w, const char *name, health_done_fn *done, void 
 	h.n_waiters++;
 	start_run(o, true);
 	pump();
-	if (!o->running)	/* nothing to test, or it was just done */
+	if (!o->running) /* nothing to test, or it was just done */
 		tell_waiters(o);
 	return 0;
 }

@@ -3,7 +3,8 @@
  *
  *   IDLE -> FETCHING (http) -> COMPILING (supervisor and loader) -> TELLING (the other workers) -> IDLE
  *
- * and ends in IDLE from each of them with an error. At most FETCHES_MAX downloads run at once; the others start as places come free. */
+ * and ends in IDLE from each of them with an error. At most FETCHES_MAX downloads run at once; the others start as places
+ * come free. */
 #include "worker/nodes.h"
 
 #include <stdio.h>
@@ -25,11 +26,15 @@
 
 enum {
 	FETCHES_MAX = 8,
-	WAITERS_MAX = 64,		/* API calls that wait for one provider; more are answered 503 */
-	POLL_MS = 10000,		/* how often a file is looked at */
-	RETRY_MS = 30000, RETRY_MAX = 7,	/* a provider that never had nodes: 30 s, doubled up to 2^7 times */
+	WAITERS_MAX = 64, /* API calls that wait for one provider; more are answered 503 */
+	POLL_MS = 10000, /* how often a file is looked at */
+	RETRY_MS = 30000,
+	RETRY_MAX = 7, /* a provider that never had nodes: 30 s, doubled up to 2^7 times */
 	RECLAIM_TICKS = 60,
-	ETAG_MAX = 256, HEADERS_MAX = 32, NAME_TEXT_MAX = 1024, STORED_MAX = 4096 /* providers in STATE_NODES */
+	ETAG_MAX = 256,
+	HEADERS_MAX = 32,
+	NAME_TEXT_MAX = 1024,
+	STORED_MAX = 4096 /* providers in STATE_NODES */
 };
 enum step { IDLE, FETCHING, COMPILING, TELLING };
 
@@ -38,7 +43,7 @@ struct waiter {
 	nodes_done_fn *done;
 	void *arg;
 };
-struct source {			/* provider.job */
+struct source { /* provider.job */
 	struct provider *p;
 	/* while CONFIGURING */
 	struct msg_image answer;
@@ -46,10 +51,10 @@ struct source {			/* provider.job */
 	/* the lead */
 	enum step step;
 	struct fetch *fetch;
-	char etag[ETAG_MAX], new_etag[ETAG_MAX];	/* of the nodes; of what is being compiled */
+	char etag[ETAG_MAX], new_etag[ETAG_MAX]; /* of the nodes; of what is being compiled */
 	bool changed, failing;
-	unsigned failures;		/* in a row */
-	uint64_t next_ms;		/* loop time; 0 = never */
+	unsigned failures; /* in a row */
+	uint64_t next_ms; /* loop time; 0 = never */
 	struct list waiters;
 	int n_waiters;
 };
@@ -160,7 +165,7 @@ nodes_load(struct gen *g, const struct cfg_node *root, struct cfg_err *err)
 		p->job = s;
 		if (p->vehicle == VEHICLE_INLINE)
 			(void)take_payload(p);
-		else if (g->w->test)		/* -t only checks what the file says */
+		else if (g->w->test) /* -t only checks what the file says */
 			continue;
 		else if (strlen(p->path) >= sizeof q.path || priv_compile(g->w, &q, on_first, s) != 0)
 			s->answer = (struct msg_image){ .err = E_LIMIT, .text = "it cannot be asked for" };
@@ -218,15 +223,15 @@ nodes_restore(struct gen *g, struct wire *in)
 		bool seen;
 		struct provider *p;
 
-		if (wire_get_str(in, name, sizeof name) != 0 || wire_get_str(in, url, sizeof url) != 0 || wire_get_str(in, etag, sizeof etag) != 0 ||
-		    wire_get_bool(in, &seen) != 0 || wire_get_u64(in, &v[0]) != 0 || wire_get_u64(in, &v[1]) != 0 || wire_get_u64(in, &v[2]) != 0 ||
-		    wire_get_u64(in, &v[3]) != 0)
+		if (wire_get_str(in, name, sizeof name) != 0 || wire_get_str(in, url, sizeof url) != 0 ||
+		    wire_get_str(in, etag, sizeof etag) != 0 || wire_get_bool(in, &seen) != 0 || wire_get_u64(in, &v[0]) != 0 ||
+		    wire_get_u64(in, &v[1]) != 0 || wire_get_u64(in, &v[2]) != 0 || wire_get_u64(in, &v[3]) != 0)
 			return;
 		p = provider_find(g, name);
 		if (p == NULL || p->vehicle != VEHICLE_HTTP || strcmp(p->url, url) != 0)
 			continue;
 		p->info = (struct userinfo){ seen, (int64_t)v[0], (int64_t)v[1], (int64_t)v[2], (int64_t)v[3] };
-		if (p->set.n > 0 && p->job != NULL)	/* without the nodes the server must not answer "not modified" */
+		if (p->set.n > 0 && p->job != NULL) /* without the nodes the server must not answer "not modified" */
 			(void)str_copy(((struct source *)p->job)->etag, ETAG_MAX, etag);
 	}
 }
@@ -264,7 +269,7 @@ nodes_renew(struct worker *w, uint32_t seq, struct wire *in, int *status, const 
 	struct late_ack *a = p != NULL && p->vehicle != VEHICLE_INLINE ? calloc(1, sizeof *a) : NULL;
 	struct msg_compile q;
 
-	if (p == NULL || p->vehicle == VEHICLE_INLINE)	/* of a generation that has it otherwise */
+	if (p == NULL || p->vehicle == VEHICLE_INLINE) /* of a generation that has it otherwise */
 		return false;
 	if (a != NULL) {
 		*a = (struct late_ack){ w, p, seq };
@@ -340,7 +345,7 @@ on_compiled(struct worker *w, void *arg, const struct msg_image *m, int fd)
 	struct cfg_err err = { 0 };
 
 	if (p->vehicle == VEHICLE_FILE && m->err == 0 && m->mtime_ns == p->updated_ns && s->n_waiters == 0) {
-		close(fd);		/* as it was */
+		close(fd); /* as it was */
 		finish(s, 204, "");
 		return;
 	}
@@ -383,7 +388,7 @@ on_fetched(void *arg, const struct fetch_result *r)
 		return;
 	}
 	userinfo_parse(&p->info, r->userinfo);
-	if (r->fd == -1) {	/* not modified */
+	if (r->fd == -1) { /* not modified */
 		p->updated_ns = loop_wall_ns();
 		store(p->gen->w);
 		finish(s, 204, "");
@@ -418,7 +423,9 @@ fetch(struct source *s)
 {
 	struct provider *p = s->p;
 	const char *headers[2 * HEADERS_MAX + 1];
-	struct fetch_opts o = { .headers = headers, .etag = p->gen->general.etag_support ? s->etag : "", .size_limit = (size_t)p->size_limit };
+	struct fetch_opts o = {
+		.headers = headers, .etag = p->gen->general.etag_support ? s->etag : "", .size_limit = (size_t)p->size_limit
+	};
 
 	read_headers(p, headers);
 	if (p->proxy[0] != '\0') {
@@ -480,11 +487,12 @@ nodes_update(struct worker *w, const char *provider, nodes_done_fn *done, void *
 
 /* ---- time */
 
-/* Marks what connections use; what is not marked and old enough goes. Of connections whose chain does not tell everything only the age is known. */
+/* Marks what connections use; what is not marked and old enough goes. Of connections whose chain does not tell everything
+ * only the age is known. */
 static void
 reclaim(struct worker *w)
 {
-	static unsigned mark = 1u << 24;	/* beyond what the parser's marks were */
+	static unsigned mark = 1u << 24; /* beyond what the parser's marks were */
 	uint64_t since = UINT64_MAX;
 	int64_t now_ns = loop_wall_ns();
 

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* Where the nodes of proxy-providers come from: the configuration, files, downloads; and their updates (spec/config.md 9 "Fetch").
+/* Where the nodes of proxy-providers come from: the configuration, files, downloads; and their updates (spec/config.md 9
+ * "Fetch").
  *
- * Every worker asks the supervisor for the tree that a loader made of a provider's file; the supervisor makes it once. The lead alone updates: it
- * downloads, has the content compiled and written, takes it, and tells the others, who then take the same. What fails on the way changes nothing. */
+ * Every worker asks the supervisor for the tree that a loader made of a provider's file; the supervisor makes it once. The
+ * lead alone updates: it downloads, has the content compiled and written, takes it, and tells the others, who then take the
+ * same. What fails on the way changes nothing. */
 #ifndef SLUICE_WORKER_NODES_H
 #define SLUICE_WORKER_NODES_H
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* PUT /providers/proxies/NAME and GET .../healthcheck, run by the lead. At most ASKS_MAX at once, then 503; one that lost its controller goes on. */
+/* PUT /providers/proxies/NAME and GET .../healthcheck, run by the lead. At most ASKS_MAX at once, then 503; one that lost
+ * its controller goes on. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,7 +13,7 @@
 enum { ASKS_MAX = 256, NAME_TEXT_MAX = 1024 };
 
 static struct ask {
-	struct peer *peer;	/* NULL: gone */
+	struct peer *peer; /* NULL: gone */
 	uint32_t id;
 	bool used;
 } asks[ASKS_MAX];

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* GET /providers/proxies: the configured providers, one that stands for each group with `proxies`, and `default`, which stands for all
- * (spec/api.md 2.10, 3.2). Keys in the reference's order, names sorted. */
+/* GET /providers/proxies: the configured providers, one that stands for each group with `proxies`, and `default`, which
+ * stands for all (spec/api.md 2.10, 3.2). Keys in the reference's order, names sorted. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,7 +11,7 @@
 #include "worker/provider/provider.h"
 #include "worker/query.h"
 
-struct entry {			/* exactly one of provider and group is set; neither: `default` */
+struct entry { /* exactly one of provider and group is set; neither: `default` */
 	const char *name;
 	const struct provider *provider;
 	const struct group *group;

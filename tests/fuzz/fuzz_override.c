@@ -32,7 +32,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		at += at < size;
 	}
 	userinfo_parse(&info, line[3]);
-	for (int i = 0; i < 3; i++)		/* as the tree guarantees */
+	for (int i = 0; i < 3; i++) /* as the tree guarantees */
 		if (!utf8_valid(line[i], strlen(line[i])))
 			return 0;
 	if (filter_compile(line[0], "filter", NULL, &f, &err) == 0 && f != NULL)

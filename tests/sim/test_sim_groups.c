@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Groups and health checks with a clock and a network of their own: nodes live, die, recover and flap by a script or by a seed, tests take the time
- * the script says, and after every step the promises of worker/health.h are looked at. The same seed gives the same run. SIM_SEEDS=N: how many. */
+/* Groups and health checks with a clock and a network of their own: nodes live, die, recover and flap by a script or by a
+ * seed, tests take the time the script says, and after every step the promises of worker/health.h are looked at. The same
+ * seed gives the same run. SIM_SEEDS=N: how many. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -62,7 +63,8 @@ script_of(const struct outbound *ob)
 }
 
 static struct delay_test *
-test(struct outbound *ob, const char *u, unsigned timeout_ms, const char *expected, delay_cb *done, void *arg, int *err, bool *status_ok)
+test(struct outbound *ob, const char *u, unsigned timeout_ms, const char *expected, delay_cb *done, void *arg, int *err,
+    bool *status_ok)
 {
 	struct node_script *n = script_of(ob);
 	struct pending *p;
@@ -73,7 +75,12 @@ test(struct outbound *ob, const char *u, unsigned timeout_ms, const char *expect
 			fail_msg("%s is tested twice at once", ob->name);
 	assert_true(s.n_pending < PENDING_MAX);
 	p = &s.pending[s.n_pending++];
-	*p = (struct pending){ ob, u, s.now_ms + (s.offline ? 1 : n->dead ? timeout_ms : n->ms), !n->dead, n->ms, done, arg, status_ok };
+	*p = (struct pending){ ob, u,
+		s.now_ms +
+		    (s.offline      ? 1 :
+			    n->dead ? timeout_ms :
+				      n->ms),
+		!n->dead, n->ms, done, arg, status_ok };
 	s.max_pending = s.n_pending > s.max_pending ? s.n_pending : s.max_pending;
 	s.in_second = s.now_ms / 1000 == s.second ? s.in_second + 1 : 1;
 	s.second = s.now_ms / 1000;
@@ -81,7 +88,7 @@ test(struct outbound *ob, const char *u, unsigned timeout_ms, const char *expect
 	s.tests++;
 	s.trace = s.trace * 31 + s.now_ms + (uint64_t)ob->name[1];
 	*err = 0;
-	return (struct delay_test *)(void *)&s;	/* never looked into */
+	return (struct delay_test *)(void *)&s; /* never looked into */
 }
 
 static void
@@ -134,13 +141,14 @@ start(const char *groups, const char *own, const char *check)
 	size_t at = (size_t)snprintf(yaml, sizeof(yaml), "proxy-providers:\n  p:\n    type: inline\n%s    payload:\n", check);
 
 	for (int i = 0; i < NODES; i++)
-		at += (size_t)snprintf(yaml + at, sizeof(yaml) - at, "      - {name: n%d, type: socks5, server: h, port: %d}\n", i, i + 1);
+		at += (size_t)snprintf(
+		    yaml + at, sizeof(yaml) - at, "      - {name: n%d, type: socks5, server: h, port: %d}\n", i, i + 1);
 	(void)snprintf(yaml + at, sizeof(yaml) - at, "proxy-groups:\n%s%s", groups, own);
 	memset(&s, 0, sizeof(s));
 	if (kit_load(&s.k, yaml) != 0)
 		fail_msg("%s", s.k.err.text);
 
-	s.k.w.lead = true;		/* not serving: nobody to tell */
+	s.k.w.lead = true; /* not serving: nobody to tell */
 	s.k.w.workers = 1;
 	list_init(&s.k.w.conns);
 	s.budget = HEALTH_CONCURRENT;
@@ -200,7 +208,7 @@ test_a_node_dies_and_recovers(void **state)
 	s.node[0].dead = false;
 	run(75000);
 	assert_string_equal(picked("fall"), "n0");
-	assert_string_equal(picked("auto"), "n1");	/* 10 ms better is within the tolerance */
+	assert_string_equal(picked("auto"), "n1"); /* 10 ms better is within the tolerance */
 	s.node[1].ms = 200;
 	run(75000);
 	assert_string_equal(picked("auto"), "n0");
@@ -219,11 +227,11 @@ test_dead_nodes_are_asked_less_often(void **state)
 	run(3600000);
 	/* an hour of 60 rounds: three at full pace, then every 2nd, 4th, 8th */
 	assert_true(s.tests > 6 * NODES && s.tests < 16 * NODES);
-	assert_string_equal(picked("fall"), "n0");	/* none alive: the first */
+	assert_string_equal(picked("fall"), "n0"); /* none alive: the first */
 	before = s.tests;
 	s.node[7].dead = false;
 	run(600000);
-	assert_string_equal(picked("fall"), "n7");	/* noticed within 8 intervals and the jitter */
+	assert_string_equal(picked("fall"), "n7"); /* noticed within 8 intervals and the jitter */
 	assert_true(s.tests > before);
 	stop();
 }
@@ -234,15 +242,16 @@ test_lazy_groups_wait_for_use(void **state)
 	int first;
 
 	(void)state;
-	start("  - {name: lazy, type: fallback, use: [p], url: 'http://t/204', interval: 60}\n", "", "    health-check: {enable: true, url: 'http://t/204', interval: 60}\n");
+	start("  - {name: lazy, type: fallback, use: [p], url: 'http://t/204', interval: 60}\n", "",
+	    "    health-check: {enable: true, url: 'http://t/204', interval: 60}\n");
 	run(600000);
 	first = s.tests;
-	assert_int_equal(first, NODES);			/* once after the start, though lazy */
+	assert_int_equal(first, NODES); /* once after the start, though lazy */
 	group_touch(group("lazy"));
 	run(70000);
 	assert_true(s.tests > first);
 	first = s.tests;
-	run(60000);					/* the use has aged */
+	run(60000); /* the use has aged */
 	run(600000);
 	assert_true(s.tests <= first + NODES);
 	stop();
@@ -262,12 +271,12 @@ test_failing_dials_cause_a_check(void **state)
 	before = s.tests;
 	for (int i = 0; i < 4; i++)
 		group_count_dial(group("fall"), n0, E_TIMEOUT);
-	group_count_dial(group("fall"), n0, 0);		/* a success resets */
+	group_count_dial(group("fall"), n0, 0); /* a success resets */
 	for (int i = 0; i < 4; i++)
 		group_count_dial(group("fall"), n0, E_TIMEOUT);
 	run(10000);
 	assert_int_equal(s.tests, before);
-	group_count_dial(group("fall"), n0, E_RESET);	/* the fifth came too late: the window is 5 s */
+	group_count_dial(group("fall"), n0, E_RESET); /* the fifth came too late: the window is 5 s */
 	run(1000);
 	assert_int_equal(s.tests, before);
 	for (int i = 0; i < 4; i++)
@@ -276,10 +285,10 @@ test_failing_dials_cause_a_check(void **state)
 	assert_int_equal(s.tests, before + NODES);
 	assert_string_equal(picked("fall"), "n1");
 	s.node[1].dead = true;
-	group_count_dial(group("fall"), node("n1"), E_REFUSED);	/* at once */
+	group_count_dial(group("fall"), node("n1"), E_REFUSED); /* at once */
 	run(8000);
 	assert_string_equal(picked("fall"), "n2");
-	group_count_dial(group("fall"), s.k.g.direct, E_REFUSED);	/* not a node */
+	group_count_dial(group("fall"), s.k.g.direct, E_REFUSED); /* not a node */
 	before = s.tests;
 	run(8000);
 	assert_int_equal(s.tests, before);
@@ -294,7 +303,8 @@ test_one_test_for_many_groups(void **state)
 
 	(void)state;
 	for (int i = 0; i < 20; i++)
-		at += (size_t)snprintf(groups + at, sizeof(groups) - at, "  - {name: g%d, type: url-test, use: [p], url: 'http://t/204', interval: 60}\n", i);
+		at += (size_t)snprintf(groups + at, sizeof(groups) - at,
+		    "  - {name: g%d, type: url-test, use: [p], url: 'http://t/204', interval: 60}\n", i);
 	start(groups, "", CHECKED);
 	run(50000);
 	assert_int_equal(s.tests, NODES);
@@ -308,9 +318,10 @@ test_other_urls_and_filters(void **state)
 {
 	(void)state;
 	start("  - {name: some, type: url-test, use: [p], url: 'http://other/', interval: 60, filter: '^n1'}\n"
-	    "  - {name: more, type: url-test, use: [p], url: 'http://other/', interval: 60, filter: '^n2'}\n", "", CHECKED);
+	      "  - {name: more, type: url-test, use: [p], url: 'http://other/', interval: 60, filter: '^n2'}\n",
+	    "", CHECKED);
 	run(20000);
-	assert_int_equal(s.tests, NODES + 11 + 5);	/* n1, n10..n19; n2, n20..n23 */
+	assert_int_equal(s.tests, NODES + 11 + 5); /* n1, n10..n19; n2, n20..n23 */
 	assert_non_null(outbound_history(node("n19"), "http://other/"));
 	assert_null(outbound_history(node("n3"), "http://other/"));
 	stop();
@@ -325,7 +336,7 @@ test_the_budget(void **state)
 	run(30000);
 	assert_int_equal(s.max_pending, 3);
 	assert_int_equal(s.tests, NODES);
-	assert_true(s.most_in_second <= 5 + 3);		/* and what was saved up */
+	assert_true(s.most_in_second <= 5 + 3); /* and what was saved up */
 	stop();
 }
 
@@ -360,16 +371,17 @@ test_asked_for(void **state)
 	int before;
 
 	(void)state;
-	start(FALL "  - {name: own, type: select, proxies: [fall]}\n", "", "    health-check: {enable: false, url: 'http://t/204'}\n");
+	start(FALL "  - {name: own, type: select, proxies: [fall]}\n", "",
+	    "    health-check: {enable: false, url: 'http://t/204'}\n");
 	run(5000);
 	before = s.tests;
-	assert_int_equal(before, 0);		/* fall's URL is the provider's, which has no interval */
+	assert_int_equal(before, 0); /* fall's URL is the provider's, which has no interval */
 	told = false;
 	assert_int_equal(health_check_now(&s.k.w, "nobody", on_checked, NULL), -E_NOTFOUND);
 	assert_int_equal(health_check_now(&s.k.w, "p", on_checked, NULL), 0);
 	assert_int_equal(health_check_now(&s.k.w, "p", on_checked, NULL), 0);
 	run(500);
-	assert_int_equal(health_check_now(&s.k.w, "p", on_checked, NULL), 0);	/* shares the run */
+	assert_int_equal(health_check_now(&s.k.w, "p", on_checked, NULL), 0); /* shares the run */
 	run(10000);
 	assert_true(told);
 	assert_int_equal(s.tests, before + NODES);
@@ -387,8 +399,8 @@ test_offline(void **state)
 	before = s.tests;
 	s.offline = true;
 	run(120000);
-	assert_true(s.tests < before + 60);		/* a handful now and then, not all of them again and again */
-	assert_true(outbound_alive(node("n20"), url));	/* and it is not their fault */
+	assert_true(s.tests < before + 60); /* a handful now and then, not all of them again and again */
+	assert_true(outbound_alive(node("n20"), url)); /* and it is not their fault */
 	s.offline = false;
 	run(120000);
 	assert_true(outbound_alive(node("n0"), url));
@@ -402,7 +414,8 @@ weather(uint64_t seed)
 	start(AUTO FALL
 	    "  - {name: bal, type: load-balance, strategy: round-robin, use: [p], url: 'http://t/204', interval: 30}\n"
 	    "  - {name: sel, type: select, proxies: [auto, fall]}\n"
-	    "  - {name: far, type: fallback, use: [p], url: 'http://far/', interval: 120, filter: '5|7'}\n", "", CHECKED);
+	    "  - {name: far, type: fallback, use: [p], url: 'http://far/', interval: 120, filter: '5|7'}\n",
+	    "", CHECKED);
 	s.rng = seed;
 	for (int round = 0; round < 60; round++) {
 		for (uint64_t changes = dice(6); changes > 0; changes--) {
@@ -459,10 +472,17 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_a_node_dies_and_recovers), cmocka_unit_test(test_dead_nodes_are_asked_less_often),
-		cmocka_unit_test(test_lazy_groups_wait_for_use), cmocka_unit_test(test_failing_dials_cause_a_check),
-		cmocka_unit_test(test_one_test_for_many_groups), cmocka_unit_test(test_other_urls_and_filters), cmocka_unit_test(test_the_budget),
-		cmocka_unit_test(test_bad_settings), cmocka_unit_test(test_asked_for), cmocka_unit_test(test_offline), cmocka_unit_test(test_weather),
+		cmocka_unit_test(test_a_node_dies_and_recovers),
+		cmocka_unit_test(test_dead_nodes_are_asked_less_often),
+		cmocka_unit_test(test_lazy_groups_wait_for_use),
+		cmocka_unit_test(test_failing_dials_cause_a_check),
+		cmocka_unit_test(test_one_test_for_many_groups),
+		cmocka_unit_test(test_other_urls_and_filters),
+		cmocka_unit_test(test_the_budget),
+		cmocka_unit_test(test_bad_settings),
+		cmocka_unit_test(test_asked_for),
+		cmocka_unit_test(test_offline),
+		cmocka_unit_test(test_weather),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -34,9 +34,11 @@ test_save_and_load(void **state)
 	delays_save(&k.g, &w);
 	assert_false(w.failed);
 
-	assert_int_equal(kit_load(&l, "proxies: [{name: s, type: ss, server: h, port: 1, cipher: none, password: x}]\nproxy-providers:\n"
-	    "  p: {type: inline, payload: [{name: n, type: socks5, server: h, port: 1}]}\n"
-	    "  q: {type: inline, payload: [{name: n, type: socks5, server: h, port: 2}]}\n"), 0);
+	assert_int_equal(kit_load(&l,
+			     "proxies: [{name: s, type: ss, server: h, port: 1, cipher: none, password: x}]\nproxy-providers:\n"
+			     "  p: {type: inline, payload: [{name: n, type: socks5, server: h, port: 1}]}\n"
+			     "  q: {type: inline, payload: [{name: n, type: socks5, server: h, port: 2}]}\n"),
+	    0);
 	wire_read(&r, w.p, w.len);
 	assert_int_equal(delays_load(&l.g, &r), 0);
 	pn = node_find(&l.g, "p", "n");
@@ -47,7 +49,7 @@ test_save_and_load(void **state)
 	assert_int_equal(pn->history.n, 2);
 	assert_int_equal(pn->history.e[1].at_ns, 6);
 	assert_int_equal(outbound_last_delay(qn, "http://u/1"), 30);
-	assert_false(kit_find(&l, "s")->history.alive);		/* not spoken: never alive */
+	assert_false(kit_find(&l, "s")->history.alive); /* not spoken: never alive */
 	for (size_t cut = 0; cut < w.len; cut++) {
 		wire_read(&r, w.p, cut);
 		assert_int_equal(delays_load(&l.g, &r), -E_PROTO);

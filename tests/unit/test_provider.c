@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Proxy-providers: which nodes of a list are taken, what an override makes of them, and lists that take each other's place under groups. */
+/* Proxy-providers: which nodes of a list are taken, what an override makes of them, and lists that take each other's place
+ * under groups. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -86,7 +87,7 @@ test_filters(void **state)
 	assert_null(node_find(&k.g, "some", "US"));
 	assert_null(node_find(&k.g, "nobody", "US"));
 	assert_ptr_equal(node_find(&k.g, "", "DIRECT"), k.g.direct);
-	assert_null(outbound_find(&k.g, "HK 1"));	/* rules and groups cannot name them */
+	assert_null(outbound_find(&k.g, "HK 1")); /* rules and groups cannot name them */
 	kit_free(&k);
 }
 
@@ -117,7 +118,9 @@ test_override(void **state)
 	assert_ptr_equal(ob->dialer, kit_find(&k, "via"));
 	assert_string_equal(node_find(&k.g, "r", "home")->dialer_proxy, "via");
 	kit_free(&k);
-	assert_int_equal(kit_load(&k, "proxy-providers: {p: {type: inline, payload: [{name: a, type: direct}], override: {proxy-name: [{pattern: '('}]}}}\n"),
+	assert_int_equal(
+	    kit_load(&k,
+		"proxy-providers: {p: {type: inline, payload: [{name: a, type: direct}], override: {proxy-name: [{pattern: '('}]}}}\n"),
 	    -E_INVAL);
 	kit_free(&k);
 }
@@ -135,12 +138,13 @@ test_update(void **state)
 
 	(void)state;
 	loads(&k,
-	    "proxy-providers: {p: {type: inline, payload: [" NODE("a", 1) ", " NODE("b", 1) ", " NODE("c", 1) "]}}\n"
-	    "proxy-groups:\n"
-	    "  - {name: pick, type: select, use: [p]}\n"
-	    "  - {name: auto, type: url-test, use: [p], url: 'http://127.0.0.1/204'}\n"
-	    "  - {name: ab, type: select, proxies: [DIRECT], use: [p], filter: 'a|b'}\n"
-	    "  - {name: only, type: select, use: [p], filter: '^c$'}\n");
+	    "proxy-providers: {p: {type: inline, payload: [" NODE("a", 1) ", " NODE("b", 1) ", " NODE(
+		"c", 1) "]}}\n"
+			"proxy-groups:\n"
+			"  - {name: pick, type: select, use: [p]}\n"
+			"  - {name: auto, type: url-test, use: [p], url: 'http://127.0.0.1/204'}\n"
+			"  - {name: ab, type: select, proxies: [DIRECT], use: [p], filter: 'a|b'}\n"
+			"  - {name: only, type: select, use: [p], filter: '^c$'}\n");
 	g = group_of(kit_find(&k, "pick"));
 	a = node_find(&k.g, "p", "a");
 	b = node_find(&k.g, "p", "b");
@@ -162,9 +166,9 @@ test_update(void **state)
 	assert_string_equal(members_of(&k, "only"), "COMPATIBLE");
 	assert_ptr_equal(node_find(&k.g, "p", "a"), a);
 	assert_ptr_not_equal(node_find(&k.g, "p", "b"), b);
-	assert_string_equal(b->name, "b");		/* still there for whoever uses it */
+	assert_string_equal(b->name, "b"); /* still there for whoever uses it */
 	assert_int_equal(k.g.providers->n_retired, 2);
-	assert_string_equal(group_pick(g, NULL, true)->name, "b");	/* chosen by name */
+	assert_string_equal(group_pick(g, NULL, true)->name, "b"); /* chosen by name */
 	assert_string_equal(group_pick(group_of(kit_find(&k, "auto")), NULL, true)->name, "d");
 
 	/* what cannot be used changes nothing */
@@ -198,11 +202,31 @@ test_names(void **state)
 		const char *pattern, *name;
 		bool match;
 	} t[] = {
-		{ "HK|JP", "xx JP", true }, { "HK|JP", "jp", false }, { "(?i)hk|JP", "xHkx", true }, { "(?i)hk", "H", false }, { "^HK", "HK 1", true },
-		{ "^HK", "x HK", false }, { "HK$", "1 HK", true }, { "HK$", "HK 1", false }, { "^(a|bc)$", "bc", true }, { "^(a|bc)$", "bcd", false },
-		{ "^a|b$", "ax", true }, { "^a|b$", "xb", true }, { "^a|b$", "xbx", false }, { "(a)|(b)", "b", true }, { "a.c", "abc", true },
-		{ "香港|日本", "🇭🇰 香港 1", true }, { "(?i)É", "é", true }, { "(?i)k", "\u212a", true }, { "a|", "z", true }, { "^$", "", true },
-		{ "^(a|b)", "bx", true }, { "(a|b)$", "xa", true }, { "(a|b)$", "ax", false }, { "a\\.b", "a.b", true }, { "^^a", "a", true },
+		{ "HK|JP", "xx JP", true },
+		{ "HK|JP", "jp", false },
+		{ "(?i)hk|JP", "xHkx", true },
+		{ "(?i)hk", "H", false },
+		{ "^HK", "HK 1", true },
+		{ "^HK", "x HK", false },
+		{ "HK$", "1 HK", true },
+		{ "HK$", "HK 1", false },
+		{ "^(a|bc)$", "bc", true },
+		{ "^(a|bc)$", "bcd", false },
+		{ "^a|b$", "ax", true },
+		{ "^a|b$", "xb", true },
+		{ "^a|b$", "xbx", false },
+		{ "(a)|(b)", "b", true },
+		{ "a.c", "abc", true },
+		{ "香港|日本", "🇭🇰 香港 1", true },
+		{ "(?i)É", "é", true },
+		{ "(?i)k", "\u212a", true },
+		{ "a|", "z", true },
+		{ "^$", "", true },
+		{ "^(a|b)", "bx", true },
+		{ "(a|b)$", "xa", true },
+		{ "(a|b)$", "ax", false },
+		{ "a\\.b", "a.b", true },
+		{ "^^a", "a", true },
 	};
 
 	(void)state;
@@ -237,7 +261,10 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_filters), cmocka_unit_test(test_override), cmocka_unit_test(test_update), cmocka_unit_test(test_names),
+		cmocka_unit_test(test_filters),
+		cmocka_unit_test(test_override),
+		cmocka_unit_test(test_update),
+		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_userinfo),
 	};
 

@@ -108,7 +108,9 @@ test_ss(void **state)
 	IS("ss://m:p@h:1?plugin=v2ray-plugin%3Btls%3Bhost%3Dw%3Bpath%3D%2Fx#o",
 	    "{name=o,type=ss,server=h,port=<1>,cipher=m,password=p,udp=<true>,plugin=v2ray-plugin,plugin-opts={mode=websocket,host=w,path=/x,tls=<true>}}");
 	IS("ss://m:p@h:1", "{name=h:1,type=ss,server=h,port=<1>,cipher=m,password=p,udp=<true>}");
-	IS(coded("ssr", "r.test:443:auth_aes128_md5:aes-256-cfb:tls1.2_ticket_auth:cHc/?obfsparam=by50ZXN0&protoparam=MTp4&remarks=c3NyIG5vZGU&group=Zw", ""),
+	IS(coded("ssr",
+	       "r.test:443:auth_aes128_md5:aes-256-cfb:tls1.2_ticket_auth:cHc/?obfsparam=by50ZXN0&protoparam=MTp4&remarks=c3NyIG5vZGU&group=Zw",
+	       ""),
 	    "{name=ssr node,type=ssr,server=r.test,port=<443>,cipher=aes-256-cfb,password=pw,obfs=tls1.2_ticket_auth,protocol=auth_aes128_md5,"
 	    "obfs-param=o.test,protocol-param=1:x,udp=<true>}");
 }
@@ -117,9 +119,13 @@ static void
 test_v2ray(void **state)
 {
 	(void)state;
-	IS(coded("vmess", "{\"ps\":\"vm \\ud83d\\ude00\",\"add\":\"v.test\",\"port\":\"443\",\"id\":\"" UUID "\",\"aid\":0,\"net\":\"ws\",\"host\":\"h\","
-	    "\"path\":\"/ws?ed=2048\",\"tls\":\"tls\",\"sni\":\"s.test\",\"alpn\":\"h2,http/1.1\"}", ""),
-	    "{name=vm \xf0\x9f\x98\x80,type=vmess,server=v.test,port=<443>,uuid=" UUID ",alterId=<0>,cipher=auto,udp=<true>,xudp=<true>,tls=<true>,"
+	IS(coded("vmess",
+	       "{\"ps\":\"vm \\ud83d\\ude00\",\"add\":\"v.test\",\"port\":\"443\",\"id\":\"" UUID
+	       "\",\"aid\":0,\"net\":\"ws\",\"host\":\"h\","
+	       "\"path\":\"/ws?ed=2048\",\"tls\":\"tls\",\"sni\":\"s.test\",\"alpn\":\"h2,http/1.1\"}",
+	       ""),
+	    "{name=vm \xf0\x9f\x98\x80,type=vmess,server=v.test,port=<443>,uuid=" UUID
+	    ",alterId=<0>,cipher=auto,udp=<true>,xudp=<true>,tls=<true>,"
 	    "skip-cert-verify=<false>,servername=s.test,alpn=[h2,http/1.1],network=ws,ws-opts={path=/ws,headers={User-Agent=Mozilla/5.0 (Windows NT 10.0; "
 	    "Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Safari/537.36,Host=h},max-early-data=<2048>,"
 	    "early-data-header-name=Sec-WebSocket-Protocol}}");
@@ -127,7 +133,8 @@ test_v2ray(void **state)
 	    "{name=g,type=vmess,server=v,port=<1>,uuid=x,alterId=<0>,cipher=auto,udp=<true>,xudp=<true>,tls=<false>,skip-cert-verify=<false>,network=grpc,"
 	    "grpc-opts={grpc-service-name=svc}}");
 	IS("vless://" UUID "@h:443?security=reality&pbk=K&sid=01&fp=firefox&sni=s&flow=XTLS-rprx-vision&type=tcp#r",
-	    "{name=r,type=vless,server=h,port=<443>,flow=xtls-rprx-vision,uuid=" UUID ",udp=<true>,tls=<true>,client-fingerprint=firefox,servername=s,"
+	    "{name=r,type=vless,server=h,port=<443>,flow=xtls-rprx-vision,uuid=" UUID
+	    ",udp=<true>,tls=<true>,client-fingerprint=firefox,servername=s,"
 	    "reality-opts={public-key=K,short-id=01},xudp=<true>,network=tcp}");
 	IS("vmess://u@h:1?encryption=none&type=tcp&headerType=http&path=%2Fa,%2Fb&host=x#m",
 	    "{name=m,type=vmess,server=h,port=<1>,alterId=<0>,cipher=none,uuid=u,udp=<true>,tls=<false>,xudp=<true>,network=http,"
@@ -145,14 +152,17 @@ test_quic_and_others(void **state)
 	    "{name=1,type=hysteria,server=h,port=<443>,sni=s,alpn=[h3],auth_str=a,protocol=udp,up=10,down=50,skip-cert-verify=<true>}");
 	IS("hy2://a:b@h?obfs=salamander&obfs-password=op#2",
 	    "{name=2,type=hysteria2,server=h,port=<443>,password=a:b,obfs=salamander,obfs-password=op,skip-cert-verify=<false>}");
-	IS("hysteria2://a@h:443,5000-6000#2", "{name=2,type=hysteria2,server=h,port=<443>,ports=443,5000-6000,password=a,skip-cert-verify=<false>}");
+	IS("hysteria2://a@h:443,5000-6000#2",
+	    "{name=2,type=hysteria2,server=h,port=<443>,ports=443,5000-6000,password=a,skip-cert-verify=<false>}");
 	IS("tuic://u:p@h:1?congestion_control=bbr&disable_sni=1&udp_relay_mode=native#t",
 	    "{name=t,type=tuic,server=h,port=<1>,uuid=u,password=p,congestion-controller=bbr,disable-sni=<true>,udp-relay-mode=native,udp=<true>}");
 	IS("tuic://tok@h:1#t", "{name=t,type=tuic,server=h,port=<1>,token=tok,udp=<true>}");
 	IS("socks://dTpw@h:1080#s", "{name=s,type=socks5,server=h,port=<1080>,username=u,password=p,skip-cert-verify=<true>}");
-	IS("HTTPS://u:p@h:8443#s", "{name=s,type=http,server=h,port=<8443>,username=u,password=p,skip-cert-verify=<true>,tls=<true>}");
+	IS("HTTPS://u:p@h:8443#s",
+	    "{name=s,type=http,server=h,port=<8443>,username=u,password=p,skip-cert-verify=<true>,tls=<true>}");
 	IS("http://h:80#s", "{name=s,type=http,server=h,port=<80>,skip-cert-verify=<true>}");
-	IS("anytls://pw@h:443?insecure=1&sni=s#a", "{name=a,type=anytls,server=h,port=<443>,password=pw,sni=s,skip-cert-verify=<true>,udp=<true>}");
+	IS("anytls://pw@h:443?insecure=1&sni=s#a",
+	    "{name=a,type=anytls,server=h,port=<443>,password=pw,sni=s,skip-cert-verify=<true>,udp=<true>}");
 	IS("mierus://u:p@h?port=1&protocol=TCP&port=5-9&protocol=UDP&profile=x",
 	    "{name=x:1/TCP,type=mieru,server=h,port=<1>,transport=TCP,username=u,password=p,udp=<true>}"
 	    "{name=x:5-9/UDP,type=mieru,server=h,port-range=5-9,transport=UDP,username=u,password=p,udp=<true>}");
@@ -163,9 +173,11 @@ test_quic_and_others(void **state)
 static void
 test_lists(void **state)
 {
-	static const char plain[] = "socks5://h:1#home\r\n  socks5://h:2#home \nnotascheme://x\n\nsocks5://h#none\nsocks5://h:99999#none\nsocks5://h:3#home-01\n"
+	static const char plain[] =
+	    "socks5://h:1#home\r\n  socks5://h:2#home \nnotascheme://x\n\nsocks5://h#none\nsocks5://h:99999#none\nsocks5://h:3#home-01\n"
 	    "socks5://h:4#home\nsocks5://h:5#%00\nsocks5://h:6#%ff\n";
-	static const char want[] = "{name=home,type=socks5,server=h,port=<1>,skip-cert-verify=<true>}{name=home-01,type=socks5,server=h,port=<2>,"
+	static const char want[] =
+	    "{name=home,type=socks5,server=h,port=<1>,skip-cert-verify=<true>}{name=home-01,type=socks5,server=h,port=<2>,"
 	    "skip-cert-verify=<true>}{name=home-01-01,type=socks5,server=h,port=<3>,skip-cert-verify=<true>}{name=home-02,type=socks5,server=h,port=<4>,"
 	    "skip-cert-verify=<true>}warnings=[5 links are of an unknown kind or broken]";
 	char b64[2048];
@@ -178,7 +190,7 @@ test_lists(void **state)
 	while (n > 0 && b64[n - 1] == '=')
 		b64[--n] = '\0';
 	IS(b64, want);
-	memmove(b64 + 41, b64 + 40, n - 40 + 1);	/* folded lines */
+	memmove(b64 + 41, b64 + 40, n - 40 + 1); /* folded lines */
 	b64[40] = '\n';
 	IS(b64, want);
 }
@@ -187,7 +199,10 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_yaml), cmocka_unit_test(test_ss), cmocka_unit_test(test_v2ray), cmocka_unit_test(test_quic_and_others),
+		cmocka_unit_test(test_yaml),
+		cmocka_unit_test(test_ss),
+		cmocka_unit_test(test_v2ray),
+		cmocka_unit_test(test_quic_and_others),
 		cmocka_unit_test(test_lists),
 	};
 

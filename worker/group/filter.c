@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Name filters on PCRE2's interpreter with match limits; JIT is never used in workers. Called by groups and providers, which own what
- * filter_compile() gives. A match of a few plain words costs 0.1 us, of a look-around over the name 1 us. */
+/* Name filters on PCRE2's interpreter with match limits; JIT is never used in workers. Called by groups and providers, which
+ * own what filter_compile() gives. A match of a few plain words costs 0.1 us, of a look-around over the name 1 us. */
 #include "worker/group/filter.h"
 
 #include <stdio.h>
@@ -16,7 +16,7 @@ enum { MATCH_LIMIT = 100000, DEPTH_LIMIT = 250, HEAP_LIMIT_KIB = 1024, GROUPS_MA
 
 struct filter {
 	int n;
-	unsigned exhausted;		/* matches that ran into the limits */
+	unsigned exhausted; /* matches that ran into the limits */
 	pcre2_match_data *data;
 	pcre2_match_context *limits;
 	pcre2_code *code[];
@@ -56,10 +56,10 @@ compile_one(struct filter *f, const char *s, size_t n, const char *key, const st
 		return cfg_fail(err, node, key, "out of memory");
 	if (has_subtraction(s, n)) {
 		pcre2_compile_context_free(ctx);
-		return cfg_fail(err, node, key, "invalid %s regex: set subtraction is not supported: %.*s", key,
-		    n > 100 ? 100 : (int)n, s);
+		return cfg_fail(
+		    err, node, key, "invalid %s regex: set subtraction is not supported: %.*s", key, n > 100 ? 100 : (int)n, s);
 	}
-	(void)pcre2_set_compile_extra_options(ctx, PCRE2_EXTRA_ALT_BSUX);	/* \uXXXX as in .NET */
+	(void)pcre2_set_compile_extra_options(ctx, PCRE2_EXTRA_ALT_BSUX); /* \uXXXX as in .NET */
 	f->code[f->n] = pcre2_compile((PCRE2_SPTR)s, n, PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &code, &at, ctx);
 	pcre2_compile_context_free(ctx);
 	if (f->code[f->n] == NULL) {
@@ -137,7 +137,8 @@ filter_count(const struct filter *f)
 }
 
 /* A name that runs into the limits does not match; the tree holds valid UTF-8 only. */
-/* A pattern that runs into the limits again and again would stall the loop for thousands of nodes: it is given up, once and for all names. */
+/* A pattern that runs into the limits again and again would stall the loop for thousands of nodes: it is given up, once and
+ * for all names. */
 bool
 filter_match(struct filter *f, int i, const char *name)
 {
@@ -146,7 +147,8 @@ filter_match(struct filter *f, int i, const char *name)
 	if (f->exhausted >= EXHAUSTED_MAX)
 		return false;
 	rc = pcre2_match(f->code[i], (PCRE2_SPTR)name, strlen(name), 0, 0, f->data, f->limits);
-	if ((rc == PCRE2_ERROR_MATCHLIMIT || rc == PCRE2_ERROR_DEPTHLIMIT || rc == PCRE2_ERROR_HEAPLIMIT) && ++f->exhausted == EXHAUSTED_MAX)
+	if ((rc == PCRE2_ERROR_MATCHLIMIT || rc == PCRE2_ERROR_DEPTHLIMIT || rc == PCRE2_ERROR_HEAPLIMIT) &&
+	    ++f->exhausted == EXHAUSTED_MAX)
 		log_warn("a name filter takes too long and matches nothing from now on, first with %.100s", name);
 	return rc >= 0;
 }
@@ -196,8 +198,8 @@ filter_replace(const struct filter *f, const char *name, const char *target, cha
 	if (!translate(text, sizeof(text), target))
 		return -E_LIMIT;
 	rc = pcre2_substitute(f->code[0], (PCRE2_SPTR)name, strlen(name), 0,
-	    PCRE2_SUBSTITUTE_GLOBAL | PCRE2_SUBSTITUTE_UNSET_EMPTY | PCRE2_SUBSTITUTE_UNKNOWN_UNSET, f->data, f->limits, (PCRE2_SPTR)text,
-	    PCRE2_ZERO_TERMINATED, (PCRE2_UCHAR *)out, &n);
+	    PCRE2_SUBSTITUTE_GLOBAL | PCRE2_SUBSTITUTE_UNSET_EMPTY | PCRE2_SUBSTITUTE_UNKNOWN_UNSET, f->data, f->limits,
+	    (PCRE2_SPTR)text, PCRE2_ZERO_TERMINATED, (PCRE2_UCHAR *)out, &n);
 	return rc >= 0 ? 0 : rc == PCRE2_ERROR_NOMEMORY ? -E_LIMIT : -E_INVAL;
 }
 

@@ -185,8 +185,8 @@ add_member(struct members *ms, struct outbound *ob)
 	ms->m[ms->n++] = ob;
 }
 
-/* Nodes of the sets in order of the patterns; a node that several match stands where the first one puts it. With several sets and patterns the
- * second node of a name is left out too: the reference orders those over all sets by name. */
+/* Nodes of the sets in order of the patterns; a node that several match stands where the first one puts it. With several
+ * sets and patterns the second node of a name is left out too: the reference orders those over all sets by name. */
 static void
 add_nodes(struct group *g, struct members *ms)
 {

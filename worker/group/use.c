@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* What workers tell the lead of their groups, through the page all of them share: when a group was last used (for lazy checks), and that it should be
- * checked now because dials fail (spec/config.md 14.5 "touch", "dial failures"). Two groups that share a place by their hash only share their
- * use: a check more. */
+/* What workers tell the lead of their groups, through the page all of them share: when a group was last used (for lazy
+ * checks), and that it should be checked now because dials fail (spec/config.md 14.5 "touch", "dial failures"). Two groups
+ * that share a place by their hash only share their use: a check more. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Taking a share link apart, and making a node's map of its fields. Called by the families; owns nothing: texts lie in the job's arena. */
+/* Taking a share link apart, and making a node's map of its fields. Called by the families; owns nothing: texts lie in the
+ * job's arena. */
 #include <stdint.h>
 #include <string.h>
 
@@ -7,7 +8,7 @@
 #include "common/strutil.h"
 #include "worker/loader/uri.h"
 
-enum { PATHS_MAX = 16 };	/* maps and lists inside one node */
+enum { PATHS_MAX = 16 }; /* maps and lists inside one node */
 
 /* ---- texts */
 
@@ -105,7 +106,9 @@ url_split(struct url *u, struct arena *a, const char *rest)
 	size_t main = strcspn(rest, "#"), before = 0, authority;
 	const char *at;
 
-	*u = (struct url){ .a = a, .user = "", .pass = "", .userinfo = "", .host = "", .port = "", .path = "", .query = "", .name = "" };
+	*u = (struct url){
+		.a = a, .user = "", .pass = "", .userinfo = "", .host = "", .port = "", .path = "", .query = "", .name = ""
+	};
 	if (rest[main] == '#')
 		u->name = decoded(a, rest + main + 1, strlen(rest + main + 1));
 	while (before < main && rest[before] != '?')
@@ -187,7 +190,8 @@ links_new(struct links *out, const char *type, const struct url *u)
 	link_text(l, "type", type);
 	if (u == NULL)
 		return l;
-	l->name = u->name[0] != '\0' ? u->name : arena_printf(out->a, strchr(u->host, ':') != NULL ? "[%s]:%s" : "%s:%s", u->host, u->port);
+	l->name = u->name[0] != '\0' ? u->name :
+				       arena_printf(out->a, strchr(u->host, ':') != NULL ? "[%s]:%s" : "%s:%s", u->host, u->port);
 	link_text(l, "server", u->host);
 	link_plain(l, "port", u->port);
 	return l;
@@ -234,7 +238,7 @@ link_list(struct link *l, const char *path, const char *text)
 
 /* ---- the map */
 
-struct maps {			/* the maps and lists of a node that are there already */
+struct maps { /* the maps and lists of a node that are there already */
 	struct tree_builder *to;
 	int n;
 	struct {
@@ -284,7 +288,8 @@ emit_field(struct maps *ms, int64_t node, const char *path, const char *text, en
 		up = container(ms, node, path, (size_t)(slash - path), CFG_MAP);
 	if (up < 0)
 		return up;
-	return tree_add(ms->to, up, CFG_SCALAR, kind == LINK_PLAIN ? 0 : CFG_QUOTED, kind == LINK_ITEM ? NULL : key, text, strlen(text), 1, 1);
+	return tree_add(ms->to, up, CFG_SCALAR, kind == LINK_PLAIN ? 0 : CFG_QUOTED, kind == LINK_ITEM ? NULL : key, text,
+	    strlen(text), 1, 1);
 }
 
 int

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Subscription formats (spec/config.md 9): YAML first; what is no YAML map is tried as share links, in base64 as a whole or plain. Nodes without a
- * name and second nodes of a name are left out and named in the warnings. Called by the loader's main. */
+/* Subscription formats (spec/config.md 9): YAML first; what is no YAML map is tried as share links, in base64 as a whole or
+ * plain. Nodes without a name and second nodes of a name are left out and named in the warnings. Called by the loader's
+ * main. */
 #include "worker/loader/provider_proxy.h"
 
 #include <stdio.h>
@@ -13,7 +14,7 @@
 #include "worker/loader/uri.h"
 #include "worker/loader/yaml.h"
 
-enum { WARNINGS_MAX = 16 };	/* of one provider; more are counted in the last one */
+enum { WARNINGS_MAX = 16 }; /* of one provider; more are counted in the last one */
 
 struct job {
 	struct tree_builder *to;
@@ -38,7 +39,8 @@ static int64_t
 copy(struct job *j, int64_t parent, const char *key, const struct cfg_node *n)
 {
 	const char *text = n->type == CFG_SCALAR ? cfg_text(n) : NULL;
-	int64_t at = tree_add(j->to, parent, (enum cfg_type)n->type, n->flags, key, text, text != NULL ? n->text_len : 0, n->line, n->column);
+	int64_t at = tree_add(
+	    j->to, parent, (enum cfg_type)n->type, n->flags, key, text, text != NULL ? n->text_len : 0, n->line, n->column);
 
 	cfg_each(c, n) {
 		int64_t rc = at >= 0 ? copy(j, at, cfg_key(c), c) : at;
@@ -105,7 +107,7 @@ take_links(struct job *j, const char *text, size_t n, const struct cfg_err *why)
 	int64_t got;
 
 	got = plain != NULL ? links_parse(&j->mem, plain, strlen(plain), j->to, j->list, PROXIES_MAX, &skipped) :
-	    links_parse(&j->mem, text, n, j->to, j->list, PROXIES_MAX, &skipped);
+			      links_parse(&j->mem, text, n, j->to, j->list, PROXIES_MAX, &skipped);
 	if (got < 0)
 		return (int)got;
 	if (got == 0)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A subscription as a list of share links: one a line, unknown schemes and broken links skipped, equal names numbered as the reference numbers them
- * ("home", "home-01", "home-02": spec/config.md 9.1). Called by provider_proxy.c. */
+/* A subscription as a list of share links: one a line, unknown schemes and broken links skipped, equal names numbered as the
+ * reference numbers them ("home", "home-01", "home-02": spec/config.md 9.1). Called by provider_proxy.c. */
 #include "worker/loader/uri.h"
 
 #include <stdint.h>
@@ -42,7 +42,8 @@ number_name(struct arena *a, struct map *seen, struct link *l)
 
 /* The nodes of one line; 0: none, or skipped. */
 static int64_t
-parse_line(struct arena *a, const char *line, size_t n, struct map *seen, struct tree_builder *to, int64_t parent, unsigned *skipped)
+parse_line(
+    struct arena *a, const char *line, size_t n, struct map *seen, struct tree_builder *to, int64_t parent, unsigned *skipped)
 {
 	struct links out = { .a = a };
 	const struct link_family *f;
@@ -52,7 +53,8 @@ parse_line(struct arena *a, const char *line, size_t n, struct map *seen, struct
 	if (sep == NULL)
 		return 0;
 	f = family_of(text_lower(a, arena_strndup(a, line, (size_t)(sep - line))));
-	if (f == NULL || memchr(line, '\0', n) != NULL || !f->parse(&out, arena_strndup(a, sep + 3, n - (size_t)(sep + 3 - line))))
+	if (f == NULL || memchr(line, '\0', n) != NULL ||
+	    !f->parse(&out, arena_strndup(a, sep + 3, n - (size_t)(sep + 3 - line))))
 		out.n = 0;
 	for (int i = 0; i < out.n; i++) {
 		int rc;
@@ -70,7 +72,8 @@ parse_line(struct arena *a, const char *line, size_t n, struct map *seen, struct
 }
 
 int64_t
-links_parse(struct arena *a, const char *text, size_t n, struct tree_builder *to, int64_t parent, int64_t nodes_max, unsigned *skipped)
+links_parse(
+    struct arena *a, const char *text, size_t n, struct tree_builder *to, int64_t parent, int64_t nodes_max, unsigned *skipped)
 {
 	const char *end = text + n;
 	struct map seen;

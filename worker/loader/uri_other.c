@@ -136,4 +136,5 @@ wireguard(struct links *out, const char *rest)
 	return true;
 }
 
-const struct link_family uri_other[] = { { "anytls", anytls }, { "mierus", mierus }, { "wireguard", wireguard }, { "wg", wireguard }, { NULL, NULL } };
+const struct link_family uri_other[] = { { "anytls", anytls }, { "mierus", mierus }, { "wireguard", wireguard },
+	{ "wg", wireguard }, { NULL, NULL } };

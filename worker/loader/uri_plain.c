@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* socks://, socks5://, socks5h://, http://, https://: plain proxies (spec/config.md 9.1), credentials plain or as base64 of "user:pass". */
+/* socks://, socks5://, socks5h://, http://, https://: plain proxies (spec/config.md 9.1), credentials plain or as base64 of
+ * "user:pass". */
 #include <string.h>
 
 #include "worker/loader/uri.h"
@@ -54,4 +55,5 @@ https(struct links *out, const char *rest)
 	return l != NULL;
 }
 
-const struct link_family uri_plain[] = { { "socks", socks }, { "socks5", socks }, { "socks5h", socks }, { "http", http }, { "https", https }, { NULL, NULL } };
+const struct link_family uri_plain[] = { { "socks", socks }, { "socks5", socks }, { "socks5h", socks }, { "http", http },
+	{ "https", https }, { NULL, NULL } };

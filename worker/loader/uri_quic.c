@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* hysteria://, hysteria2:// (hy2://) and tuic://. Facts: spec/config.md 9.1; ports may be a list in hysteria's authority ("443,5000-6000"). */
+/* hysteria://, hysteria2:// (hy2://) and tuic://. Facts: spec/config.md 9.1; ports may be a list in hysteria's authority
+ * ("443,5000-6000"). */
 #include <string.h>
 
 #include "common/strutil.h"
@@ -100,4 +101,5 @@ tuic(struct links *out, const char *rest)
 	return true;
 }
 
-const struct link_family uri_quic[] = { { "hysteria", hysteria }, { "hysteria2", hysteria2 }, { "hy2", hysteria2 }, { "tuic", tuic }, { NULL, NULL } };
+const struct link_family uri_quic[] = { { "hysteria", hysteria }, { "hysteria2", hysteria2 }, { "hy2", hysteria2 },
+	{ "tuic", tuic }, { NULL, NULL } };

@@ -37,7 +37,7 @@ plugin(struct link *l, const char *text)
 		link_some(l, "plugin-opts/path", option(l->a, text, "path"));
 		link_bool(l, "plugin-opts/tls", strstr(text, "tls") != NULL);
 	} else if (name[0] != '\0') {
-		link_text(l, "plugin", name);	/* said to be unknown where the node is built */
+		link_text(l, "plugin", name); /* said to be unknown where the node is built */
 	}
 }
 
@@ -66,7 +66,7 @@ ss(struct links *out, const char *rest)
 
 	if (!url_split(&u, out->a, rest))
 		return false;
-	if (u.port[0] == '\0') {	/* BASE64(method:password@host:port)#name */
+	if (u.port[0] == '\0') { /* BASE64(method:password@host:port)#name */
 		size_t n = strcspn(rest, "#?");
 		const char *name = u.name, *text;
 
@@ -119,7 +119,7 @@ ssr_param(const struct url *u, const char *key)
 	char *s = arena_strdup(u->a, v);
 
 	for (char *c = s; *c != '\0'; c++)
-		if (*c == ' ')		/* a '+' of the standard alphabet that stood in a query */
+		if (*c == ' ') /* a '+' of the standard alphabet that stood in a query */
 			*c = '+';
 	plain = text_base64(u->a, s, strlen(s));
 	return plain != NULL ? plain : "";

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* vmess:// (v2rayN's JSON in base64, and the newer URL form), vless:// and trojan://, which share transports. Facts: spec/config.md 9.1. The
- * reference adds a random browser's User-Agent to WebSocket nodes; one fixed common text does the same here and keeps equal input equal. */
+/* vmess:// (v2rayN's JSON in base64, and the newer URL form), vless:// and trojan://, which share transports. Facts:
+ * spec/config.md 9.1. The reference adds a random browser's User-Agent to WebSocket nodes; one fixed common text does the
+ * same here and keeps equal input equal. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +12,8 @@
 #include "worker/loader/uri.h"
 
 enum { JSON_BYTES_MAX = 32768 };
-static const char browser[] = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Safari/537.36";
+static const char browser[] =
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Safari/537.36";
 
 /* ---- transports */
 
@@ -45,7 +47,7 @@ transport(struct link *l, const char *network, const struct transport *t)
 	if (t->ed[0] != '\0' && str_to_i64(t->ed, 0, INT32_MAX, &ed) != 0)
 		return false;
 	if (strcmp(network, "ws") == 0 || strcmp(network, "httpupgrade") == 0) {
-		link_text(l, "network", "ws");		/* an upgrade is an option of ws */
+		link_text(l, "network", "ws"); /* an upgrade is an option of ws */
 		websocket(l, t, network[0] == 'h');
 		return true;
 	}
@@ -79,8 +81,8 @@ network_of(struct arena *a, const char *type, const char *fake)
 static struct transport
 transport_of(const struct url *u)
 {
-	return (struct transport){ url_get(u, "host"), url_get(u, "path"), url_get(u, "serviceName"), url_get(u, "method"), url_get(u, "ed"),
-		url_get(u, "eh") };
+	return (struct transport){ url_get(u, "host"), url_get(u, "path"), url_get(u, "serviceName"), url_get(u, "method"),
+		url_get(u, "ed"), url_get(u, "eh") };
 }
 
 /* ---- the URL form */
@@ -208,7 +210,9 @@ vmess_fill(struct links *out, const cJSON *j)
 {
 	struct arena *a = out->a;
 	const char *id = member(a, j, "id"), *aid = member(a, j, "aid"), *cipher = member(a, j, "scy"), *network;
-	struct url u = { .a = a, .host = member(a, j, "add"), .port = str_trim(arena_strdup(a, member(a, j, "port"))), .query = "" };
+	struct url u = {
+		.a = a, .host = member(a, j, "add"), .port = str_trim(arena_strdup(a, member(a, j, "port"))), .query = ""
+	};
 	struct transport t = { .host = member(a, j, "host"), .path = member(a, j, "path"), .method = "", .ed = "", .eh = "" };
 	bool tls = str_ends(text_lower(a, member(a, j, "tls")), "tls");
 	struct link *l;
@@ -284,7 +288,8 @@ trojan(struct links *out, const char *rest)
 		link_text(l, "reality-opts/public-key", url_get(&u, "pbk"));
 		link_text(l, "reality-opts/short-id", url_get(&u, "sid"));
 	}
-	return strcmp(type, "ws") == 0 || strcmp(type, "grpc") == 0 || strcmp(type, "httpupgrade") == 0 ? transport(l, type, &t) : true;
+	return strcmp(type, "ws") == 0 || strcmp(type, "grpc") == 0 || strcmp(type, "httpupgrade") == 0 ? transport(l, type, &t) :
+													  true;
 }
 
 const struct link_family uri_v2ray[] = { { "vmess", vmess }, { "vless", vless }, { "trojan", trojan }, { NULL, NULL } };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* `override` of a proxy-provider: sets keys of every node, then its name: prefix, suffix, patterns, in this order (spec/config.md 9). A node is
- * changed as a tree, before it is built, so that no protocol knows of it. Called by provider.c. */
+/* `override` of a proxy-provider: sets keys of every node, then its name: prefix, suffix, patterns, in this order
+ * (spec/config.md 9). A node is changed as a tree, before it is built, so that no protocol knows of it. Called by
+ * provider.c. */
 #include <stdio.h>
 #include <string.h>
 
@@ -8,10 +9,10 @@
 #include "common/strutil.h"
 #include "worker/provider/provider.h"
 
-enum { NAME_MAX_BYTES = 1024 };	/* of a node's name after renaming; longer ones leave the node out */
+enum { NAME_MAX_BYTES = 1024 }; /* of a node's name after renaming; longer ones leave the node out */
 
-static const char *const set_keys[] = { "tfo", "mptcp", "udp", "udp-over-tcp", "up", "down", "dialer-proxy", "skip-cert-verify", "name-cert-verify",
-	"interface-name", "routing-mark", "ip-version" };
+static const char *const set_keys[] = { "tfo", "mptcp", "udp", "udp-over-tcp", "up", "down", "dialer-proxy", "skip-cert-verify",
+	"name-cert-verify", "interface-name", "routing-mark", "ip-version" };
 
 static int
 parse_renames(struct override *o, struct cfg_err *err)
@@ -47,7 +48,8 @@ override_parse(struct provider *p, struct cfg_err *err)
 	o->map = cfg_get(p->item, "override");
 	if (cfg_count(cfg_get(o->map, "override-expr")) > 0)
 		log_warn("proxy-provider %.128s: override-expr does not work yet and is ignored", p->set.name);
-	if (cfgw_str(o->map, "additional-prefix", &o->prefix, err) != 0 || cfgw_str(o->map, "additional-suffix", &o->suffix, err) != 0)
+	if (cfgw_str(o->map, "additional-prefix", &o->prefix, err) != 0 ||
+	    cfgw_str(o->map, "additional-suffix", &o->suffix, err) != 0)
 		return -E_INVAL;
 	return parse_renames(o, err);
 }
@@ -95,7 +97,8 @@ static int64_t
 copy(struct tree_builder *to, int64_t parent, const char *key, const struct cfg_node *n)
 {
 	const char *text = n->type == CFG_SCALAR ? cfg_text(n) : NULL;
-	int64_t at = tree_add(to, parent, (enum cfg_type)n->type, n->flags, key, text, text != NULL ? n->text_len : 0, n->line, n->column);
+	int64_t at =
+	    tree_add(to, parent, (enum cfg_type)n->type, n->flags, key, text, text != NULL ? n->text_len : 0, n->line, n->column);
 
 	cfg_each(c, n) {
 		int64_t rc = at >= 0 ? copy(to, at, cfg_key(c), c) : at;
@@ -123,7 +126,8 @@ make_name(const struct provider *p, const char *name, char out[static NAME_MAX_B
 }
 
 int
-override_apply(const struct provider *p, const struct cfg_node *item, struct tree_builder *to, int64_t parent, struct cfg_err *err)
+override_apply(
+    const struct provider *p, const struct cfg_node *item, struct tree_builder *to, int64_t parent, struct cfg_err *err)
 {
 	char name[NAME_MAX_BYTES];
 	int64_t at, rc = 0;
@@ -142,7 +146,8 @@ override_apply(const struct provider *p, const struct cfg_node *item, struct tre
 		if (!cfg_is_null(n))
 			rc = copy(to, at, set_keys[i], n);
 		else if (p->dialer[0] != '\0' && strcmp(set_keys[i], "dialer-proxy") == 0)
-			rc = tree_add(to, at, CFG_SCALAR, CFG_QUOTED, "dialer-proxy", p->dialer, strlen(p->dialer), item->line, item->column);
+			rc = tree_add(to, at, CFG_SCALAR, CFG_QUOTED, "dialer-proxy", p->dialer, strlen(p->dialer), item->line,
+			    item->column);
 	}
 	return rc < 0 ? (int)rc : 0;
 }

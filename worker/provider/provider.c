@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* `proxy-providers:` become providers here, and lists of nodes become their nodes. Called by apply.c while configuring and by worker/nodes.c for
- * updates. Owns the nodes: new ones of one list lie together in a batch, an arena that is freed when the last of them is. */
+/* `proxy-providers:` become providers here, and lists of nodes become their nodes. Called by apply.c while configuring and
+ * by worker/nodes.c for updates. Owns the nodes: new ones of one list lie together in a batch, an arena that is freed when
+ * the last of them is. */
 #include "worker/provider/provider.h"
 
 #include <stdio.h>
@@ -15,11 +16,15 @@
 #include "worker/provider/config.h"
 #include "worker/worker.h"
 
-enum { CHECK_INTERVAL_S = 300, CHECK_TIMEOUT_MS = 5000, NAMED_MAX = 16 /* bad nodes named in the log per load; more are counted */ };
+enum {
+	CHECK_INTERVAL_S = 300,
+	CHECK_TIMEOUT_MS = 5000,
+	NAMED_MAX = 16 /* bad nodes named in the log per load; more are counted */
+};
 
 struct batch {
 	struct arena arena;
-	int n;			/* nodes that are not freed yet */
+	int n; /* nodes that are not freed yet */
 };
 struct retired {
 	struct outbound *ob;
@@ -42,8 +47,8 @@ parse_check(struct provider *p, struct cfg_err *err)
 		return 0;
 	if (cfgw_bool(n, "enable", &p->check, err) != 0 || cfgw_str(n, "url", &url, err) != 0 ||
 	    cfgw_int(n, "interval", INT32_MIN, INT32_MAX, &p->check_interval_s, err) != 0 ||
-	    cfgw_int(n, "timeout", INT32_MIN, INT32_MAX, &p->check_timeout_ms, err) != 0 || cfgw_bool(n, "lazy", &p->lazy, err) != 0 ||
-	    cfgw_str(n, "expected-status", &expected, err) != 0)
+	    cfgw_int(n, "timeout", INT32_MIN, INT32_MAX, &p->check_timeout_ms, err) != 0 ||
+	    cfgw_bool(n, "lazy", &p->lazy, err) != 0 || cfgw_str(n, "expected-status", &expected, err) != 0)
 		return -E_INVAL;
 	p->set.url = arena_strdup(&p->gen->arena, url);
 	expected = str_trim(arena_strdup(&p->gen->arena, expected));
@@ -63,17 +68,19 @@ parse_one(struct provider *p, struct cfg_err *err)
 	const char *type = "", *filter = "", *exclude = "";
 
 	p->set.url = p->url = p->path = p->proxy = p->exclude_type = p->dialer = "";
-	if (cfgw_str(item, "type", &type, err) != 0 || cfgw_str(item, "url", &p->url, err) != 0 || cfgw_str(item, "path", &p->path, err) != 0 ||
-	    cfgw_str(item, "proxy", &p->proxy, err) != 0 || cfgw_str(item, "exclude-type", &p->exclude_type, err) != 0 ||
-	    cfgw_str(item, "dialer-proxy", &p->dialer, err) != 0 || cfgw_str(item, "filter", &filter, err) != 0 ||
-	    cfgw_str(item, "exclude-filter", &exclude, err) != 0 || cfgw_int(item, "interval", INT32_MIN, INT32_MAX, &p->interval_s, err) != 0 ||
+	if (cfgw_str(item, "type", &type, err) != 0 || cfgw_str(item, "url", &p->url, err) != 0 ||
+	    cfgw_str(item, "path", &p->path, err) != 0 || cfgw_str(item, "proxy", &p->proxy, err) != 0 ||
+	    cfgw_str(item, "exclude-type", &p->exclude_type, err) != 0 || cfgw_str(item, "dialer-proxy", &p->dialer, err) != 0 ||
+	    cfgw_str(item, "filter", &filter, err) != 0 || cfgw_str(item, "exclude-filter", &exclude, err) != 0 ||
+	    cfgw_int(item, "interval", INT32_MIN, INT32_MAX, &p->interval_s, err) != 0 ||
 	    cfgw_int(item, "size-limit", 0, INT64_MAX, &p->size_limit, err) != 0)
 		return -E_INVAL;
 	p->vehicle = strcmp(type, "http") == 0 ? VEHICLE_HTTP : strcmp(type, "file") == 0 ? VEHICLE_FILE : VEHICLE_INLINE;
 	if (p->vehicle == VEHICLE_HTTP && p->path[0] == '\0')
 		p->path = provider_stored_path(p->gen, "proxies", p->url);
 	if (filter_compile(filter, "filter", cfg_get(item, "filter"), &p->filter, err) != 0 ||
-	    filter_compile(exclude, "exclude-filter", cfg_get(item, "exclude-filter"), &p->exclude, err) != 0 || parse_check(p, err) != 0)
+	    filter_compile(exclude, "exclude-filter", cfg_get(item, "exclude-filter"), &p->exclude, err) != 0 ||
+	    parse_check(p, err) != 0)
 		return -E_INVAL;
 	return override_parse(p, err);
 }
@@ -84,7 +91,8 @@ providers_parse(struct gen *g, const struct cfg_node *root, struct cfg_err *err)
 	const struct cfg_node *map;
 	size_t n;
 
-	if (provider_check_proxies(g, root, err) != 0 || cfg_map(cfg_get(root, "proxy-providers"), "proxy-providers", &map, err) != 0)
+	if (provider_check_proxies(g, root, err) != 0 ||
+	    cfg_map(cfg_get(root, "proxy-providers"), "proxy-providers", &map, err) != 0)
 		return -E_INVAL;
 	n = cfg_count(map);
 	map_init(&g->nodes);
@@ -123,7 +131,7 @@ provider_node(const struct provider *p, const char *name)
 
 	if (ob == NULL || ob->provider == p->set.name)
 		return ob;
-	for (int i = 0; i < p->set.n; i++)	/* another provider has one of that name, too */
+	for (int i = 0; i < p->set.n; i++) /* another provider has one of that name, too */
 		if (strcmp(p->set.nodes[i]->name, name) == 0)
 			return p->set.nodes[i];
 	return NULL;
@@ -143,7 +151,7 @@ node_find(struct gen *g, const char *provider, const char *name)
 
 /* ---- choosing */
 
-struct pick {			/* the items of a list that become nodes, in order */
+struct pick { /* the items of a list that become nodes, in order */
 	const struct cfg_node **item;
 	int n;
 };
@@ -179,7 +187,7 @@ choose(const struct provider *p, const struct cfg_node *list, struct pick *pick)
 			if (n == NULL || n->type != CFG_SCALAR || cfg_text(n)[0] == '\0' || type_excluded(p, c) ||
 			    filter_match_any(p->exclude, cfg_text(n)) || (rounds > 0 && !filter_match(p->filter, r, cfg_text(n))))
 				continue;
-			if (map_put(&seen, cfg_text(n), pick) == 0)	/* of equal names the first one is taken */
+			if (map_put(&seen, cfg_text(n), pick) == 0) /* of equal names the first one is taken */
 				pick->item[pick->n++] = c;
 		}
 	}
@@ -188,15 +196,15 @@ choose(const struct provider *p, const struct cfg_node *list, struct pick *pick)
 
 /* ---- building */
 
-struct load {			/* a list on its way to become the nodes */
+struct load { /* a list on its way to become the nodes */
 	struct provider *p;
 	struct outbound **nodes;
 	uint64_t *hash;
 	struct batch **batch;
 	int n;
-	struct batch *fresh;		/* of what is new */
-	bool *kept;			/* which of the present nodes stay */
-	struct map old;			/* hash as text -> index + 1 of a present node */
+	struct batch *fresh; /* of what is new */
+	bool *kept; /* which of the present nodes stay */
+	struct map old; /* hash as text -> index + 1 of a present node */
 	int bad, unspoken;
 };
 
@@ -262,7 +270,8 @@ complain(struct load *l, const struct cfg_node *item, const char *why)
 	const struct worker *w = l->p->gen->w;
 
 	if (w != NULL && w->lead && l->bad++ < NAMED_MAX)
-		log_warn("proxy-provider %.128s: proxy %.128s is left out: %s", l->p->set.name, cfg_text(cfg_get(item, "name")), why);
+		log_warn(
+		    "proxy-provider %.128s: proxy %.128s is left out: %s", l->p->set.name, cfg_text(cfg_get(item, "name")), why);
 }
 
 static bool
@@ -310,7 +319,7 @@ build(struct load *l, const struct cfg_node *item)
 static void
 build_all(struct load *l, const struct cfg_node **items, int n)
 {
-	char (*texts)[17];
+	char(*texts)[17];
 
 	index_old(l, &texts);
 	for (int i = 0; i < n; i++)
@@ -321,7 +330,8 @@ build_all(struct load *l, const struct cfg_node **items, int n)
 	if (l->bad > NAMED_MAX)
 		log_warn("proxy-provider %.128s: %d more proxies are left out", l->p->set.name, l->bad - NAMED_MAX);
 	if (l->unspoken > 0 && l->p->gen->w != NULL && l->p->gen->w->lead)
-		log_warn("proxy-provider %.128s: %d of %d proxies use protocols that are not spoken yet: listed, not alive", l->p->set.name, l->unspoken, l->n);
+		log_warn("proxy-provider %.128s: %d of %d proxies use protocols that are not spoken yet: listed, not alive",
+		    l->p->set.name, l->unspoken, l->n);
 }
 
 /* The chosen items as the override makes them, then built. */
@@ -375,7 +385,8 @@ retire(struct provider *p, int i)
 		if (ps->retired == NULL)
 			fatal("out of memory: nodes of a provider");
 	}
-	ps->retired[ps->n_retired++] = (struct retired){ p->set.nodes[i], p->batch[i], p->gen->w != NULL ? p->gen->w->loop.now_ms : 0 };
+	ps->retired[ps->n_retired++] =
+	    (struct retired){ p->set.nodes[i], p->batch[i], p->gen->w != NULL ? p->gen->w->loop.now_ms : 0 };
 }
 
 /* Names of all providers' nodes, anew: they may have come, gone, or stand behind another of the same name. */
@@ -455,8 +466,10 @@ provider_load(struct provider *p, const struct cfg_node *list, bool *changed, st
 	else
 		build_all(&l, pick.item, pick.n);
 	if (rc == 0 && l.n == 0)
-		rc = cfg_fail(err, NULL, NULL, filter_count(p->filter) > 0 || filter_count(p->exclude) > 0 || p->exclude_type[0] != '\0' ?
-		    "doesn't match any proxy, please check your filter" : "file doesn't have any proxy");
+		rc = cfg_fail(err, NULL, NULL,
+		    filter_count(p->filter) > 0 || filter_count(p->exclude) > 0 || p->exclude_type[0] != '\0' ?
+			"doesn't match any proxy, please check your filter" :
+			"file doesn't have any proxy");
 	if (rc == 0 && !same(&l)) {
 		swap(&l);
 		*changed = true;

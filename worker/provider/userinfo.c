@@ -7,7 +7,7 @@
 
 #include "common/strutil.h"
 
-enum { FIELD_MAX = 64 };	/* bytes of one field without blanks; longer ones are passed over */
+enum { FIELD_MAX = 64 }; /* bytes of one field without blanks; longer ones are passed over */
 
 /* Digits, a fraction is cut off; a sign counts. */
 static bool
@@ -20,7 +20,8 @@ number(const char *s, int64_t *out)
 
 	s += *s == '-' || *s == '+';
 	n = strspn(s, "0123456789");
-	if (n == 0 || n >= sizeof digits || (s[n] != '\0' && s[n] != '.') || (s[n] == '.' && s[n + 1 + strspn(s + n + 1, "0123456789")] != '\0'))
+	if (n == 0 || n >= sizeof digits || (s[n] != '\0' && s[n] != '.') ||
+	    (s[n] == '.' && s[n + 1 + strspn(s + n + 1, "0123456789")] != '\0'))
 		return false;
 	memcpy(digits, s, n);
 	digits[n] = '\0';
@@ -36,7 +37,8 @@ take(struct userinfo *u, const char *field)
 	const struct {
 		const char *name;
 		int64_t *out;
-	} known[] = { { "upload=", &u->upload }, { "download=", &u->download }, { "total=", &u->total }, { "expire=", &u->expire } };
+	} known[] = { { "upload=", &u->upload }, { "download=", &u->download }, { "total=", &u->total },
+		{ "expire=", &u->expire } };
 
 	for (size_t i = 0; i < countof(known); i++)
 		if (str_starts(field, known[i].name))

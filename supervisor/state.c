@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* What outlives workers: opaque blobs the lead hands up (selections, rule switches, patches ...), kept as sealed memfds and given to every
- * new worker, and the counter pages. Those of `stored` are also written to the working directory: temporary file, fsync, rename.
- * Under a service manager all of it lies in its descriptor store as well and outlives a crash of this process. */
+/* What outlives workers: opaque blobs the lead hands up (selections, rule switches, patches ...), kept as sealed memfds and
+ * given to every new worker, and the counter pages. Those of `stored` are also written to the working directory: temporary
+ * file, fsync, rename. Under a service manager all of it lies in its descriptor store as well and outlives a crash of this
+ * process. */
 #include "supervisor/state.h"
 
 #include <errno.h>

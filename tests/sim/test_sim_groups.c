@@ -444,7 +444,7 @@ weather(uint64_t seed)
 	/* quiet: what is known becomes what is */
 	run(900000);
 	for (int i = 0; i < NODES; i++) {
-		char name[8];
+		char name[16];
 
 		(void)snprintf(name, sizeof(name), "n%d", i);
 		if (outbound_alive(node(name), url) == s.node[i].dead)

@@ -121,6 +121,7 @@ struct dns_ask {
 	struct peer *peer;	/* NULL: the controller went away */
 	uint32_t id;
 	bool used;
+	struct dns_wait wait;
 };
 static struct dns_ask dns_asks[DNS_ASKS_MAX];
 
@@ -149,7 +150,9 @@ static int
 ask_dns(struct worker *w, struct peer *p, uint32_t id, struct wire *args)
 {
 	char name[NAME_TEXT_MAX];
+	const uint8_t *msg;
 	uint16_t type;
+	size_t n;
 	int slot = 0, rc;
 
 	if (wire_get_str(args, name, sizeof name) != 0 || wire_get_u16(args, &type) != 0)
@@ -161,7 +164,11 @@ ask_dns(struct worker *w, struct peer *p, uint32_t id, struct wire *args)
 		return 0;
 	}
 	dns_asks[slot] = (struct dns_ask){ .peer = p, .id = id, .used = true };
-	rc = resolver_query(w->gen, name, type, on_dns, &dns_asks[slot]);
+	if (resolver_known(w->gen, name, type, &msg, &n)) {
+		on_dns(&dns_asks[slot], 0, msg, n);
+		return 0;
+	}
+	rc = resolver_query(w->gen, &dns_asks[slot].wait, name, type, on_dns, &dns_asks[slot]);
 	if (rc != 0) {
 		dns_asks[slot].used = false;
 		query_error(p, id, 500, rc == -E_UNSUP ? "DNS section is disabled" : err_text(rc));

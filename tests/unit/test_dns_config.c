@@ -300,11 +300,13 @@ test_parse_warns(void **state)
 	    load(&f,
 		"dns: {enable: true, listen: '0.0.0.0:53', enhanced-mode: fake-ip, nameserver: [1.1.1.1, 'tls://8.8.8.8'], "
 		"namserver: [x], "
-		"fallback: [8.8.8.8], nameserver-policy: {a.b: 1.1.1.1}, direct-nameserver: ['https://h/q']}\n"),
+		"prefer-h3: true, fallback: [8.8.8.8], nameserver-policy: {a.b: 1.1.1.1, 'geosite:cn': 1.1.1.1}, "
+		"fake-ip-filter: ['geosite:cn'], direct-nameserver: ['https://h/q']}\n"),
 	    0);
-	assert_non_null(strstr(logged, "dns.enhanced-mode does not work yet"));
-	assert_non_null(strstr(logged, "dns.fallback does not work yet"));
-	assert_non_null(strstr(logged, "dns.nameserver-policy does not work yet"));
+	assert_non_null(strstr(logged, "dns.prefer-h3 does not work yet"));
+	assert_non_null(strstr(logged, "dns.fallback-filter.geoip: no GeoIP data"));
+	assert_non_null(strstr(logged, "nameserver-policy: geosite:cn does not work yet"));
+	assert_non_null(strstr(logged, "dns.fake-ip-filter: geosite:cn does not work yet"));
 	assert_non_null(strstr(logged, "dns.nameserver: tls://8.8.8.8 does not work yet"));
 	assert_non_null(strstr(logged, "dns.direct-nameserver: no server of this list can be asked"));
 	assert_non_null(strstr(logged, "unknown key namserver is ignored, did you mean nameserver?"));

@@ -34,10 +34,25 @@ static struct asked {
 } asked[ASKED_MAX];
 static int n_asked, refuse, unlistened;
 
-int
-resolver_query(struct gen *g, const char *name, uint16_t qtype, dns_raw_cb *done, void *arg)
+static const uint8_t *known;		/* the answer to everything; NULL: none */
+static size_t n_known;
+
+bool
+resolver_known(struct gen *g, const char *name, uint16_t qtype, const uint8_t **msg, size_t *n)
 {
 	(void)g;
+	(void)name;
+	(void)qtype;
+	*msg = known;
+	*n = n_known;
+	return known != NULL;
+}
+
+int
+resolver_query(struct gen *g, struct dns_wait *w, const char *name, uint16_t qtype, dns_raw_cb *done, void *arg)
+{
+	(void)g;
+	assert_null(w->question);
 	if (refuse != 0)
 		return refuse;
 	assert_true(n_asked < ASKED_MAX);

@@ -316,7 +316,8 @@ teardown(void **state)
 	if (f->g.resolver != NULL) {
 		assert_int_equal(f->g.resolver->n_sockets, 0);
 		assert_int_equal(f->g.resolver->n_lookups, 0);
-		assert_int_equal(f->g.resolver->n_cache, 0);
+		assert_int_equal(f->g.resolver->n_questions, 0);
+		assert_int_equal(cache_count(&f->g.resolver->cache), 0);
 	}
 	loop_fini(&f->w.loop);
 	arena_free(&f->g.arena);
@@ -528,15 +529,25 @@ test_cache_ttl(void **state)
 	assert_int_equal(f->s[0].seen_a, 1);
 	f->w.loop.now_ms += 1;
 	f->s[0].v4 = "192.0.2.2";
+	ask(f, &r, "c.test", RESOLVE_V4);	/* stale, and asked anew meanwhile */
+	wait_for(f, &r, 1);
+	assert_string_equal(show(&r), "0 192.0.2.1");
+	quiet(f);
+	assert_int_equal(f->s[0].seen_a, 2);
 	ask(f, &r, "c.test", RESOLVE_V4);
 	wait_for(f, &r, 1);
 	assert_string_equal(show(&r), "0 192.0.2.2");
-	assert_int_equal(f->s[0].seen_a, 2);
-	resolver_flush(&f->g);
-	assert_int_equal(f->g.resolver->n_cache, 0);
+	f->w.loop.now_ms += 60000 + CACHE_STALE_MS;	/* too old even for that */
+	f->s[0].v4 = "192.0.2.3";
 	ask(f, &r, "c.test", RESOLVE_V4);
 	wait_for(f, &r, 1);
+	assert_string_equal(show(&r), "0 192.0.2.3");
 	assert_int_equal(f->s[0].seen_a, 3);
+	resolver_flush(&f->g);
+	assert_int_equal(cache_count(&f->g.resolver->cache), 0);
+	ask(f, &r, "c.test", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	assert_int_equal(f->s[0].seen_a, 4);
 }
 
 static void
@@ -547,19 +558,62 @@ test_cache_ttl_bounds(void **state)
 
 	start(f, one);
 	f->s[0].ttl = 0;
-	ask(f, &r, "zero.test", RESOLVE_V4);
-	wait_for(f, &r, 1);
-	f->w.loop.now_ms += 999;
-	ask(f, &r, "zero.test", RESOLVE_V4);
-	wait_for(f, &r, 1);
-	assert_int_equal(f->s[0].seen_a, 1);
+	for (int i = 0; i < 2; i++) {		/* not kept */
+		ask(f, &r, "zero.test", RESOLVE_V4);
+		wait_for(f, &r, 1);
+	}
+	assert_int_equal(f->s[0].seen_a, 2);
 	f->s[0].ttl = 0x7fffffff;
 	ask(f, &r, "long.test", RESOLVE_V4);
 	wait_for(f, &r, 1);
-	f->w.loop.now_ms += 86400000;
+	f->w.loop.now_ms += 86400000;		/* a day at most */
 	ask(f, &r, "long.test", RESOLVE_V4);
 	wait_for(f, &r, 1);
-	assert_int_equal(f->s[0].seen_a, 3);
+	quiet(f);
+	assert_int_equal(f->s[0].seen_a, 4);
+}
+
+/* ---- the cache itself */
+
+static size_t
+message(uint8_t out[static 512], const char *name, uint32_t ttl)
+{
+	static const struct server s = { .v4 = "1.2.3.4", .soa_minimum = -1 };
+	struct server with_ttl = s;
+	uint8_t q[DNS_QUERY_MAX], full[1024];
+	int n = dns_query_write(q, 0, name, DNS_T_A, 0);
+	size_t len;
+
+	with_ttl.ttl = ttl;
+	len = make(&with_ttl, full, q, (size_t)n);
+	memcpy(out, full, len);
+	return len;
+}
+
+static void
+store(struct resolver *r, const char *name, uint32_t ttl)
+{
+	uint8_t msg[512];
+	size_t n = message(msg, name, ttl);
+
+	cache_store(r, cache_hash(USE_RULES, DNS_T_A, name), USE_RULES, DNS_T_A, name, msg, n);
+}
+
+static bool
+has(struct resolver *r, enum resolve_use use, uint16_t type, const char *name, struct cache_hit *hit)
+{
+	return cache_find(r, cache_hash(use, type, name), use, type, name, hit);
+}
+
+static uint32_t
+ttl_of(const struct cache_hit *hit)
+{
+	struct dns_msg m;
+	struct dns_rr rr;
+
+	assert_int_equal(dns_open(&m, hit->msg, hit->n), 0);
+	assert_int_equal(dns_next(&m, &rr), 1);
+	return rr.ttl;
 }
 
 static void
@@ -568,27 +622,108 @@ test_cache_cap(void **state)
 	struct fix *f = *state;
 	struct resolver *r;
 	struct cache_hit hit;
-	struct ip ip = { .family = 4, .b = { 1, 2, 3, 4 } };
 	char name[16];
 
 	start(f, one);
 	r = f->g.resolver;
-	r->conf.cache_max = 10;
+	r->cache.max = 10;
 	for (int i = 0; i < 10; i++) {
 		snprintf(name, sizeof(name), "n%d", i);
-		cache_store(r, USE_RULES, 4, name, &ip, 1, 60);
+		store(r, name, 60);
 	}
-	assert_true(cache_find(r, USE_RULES, 4, "n0", &hit));	/* now the youngest */
-	assert_false(cache_find(r, USE_RULES, 6, "n0", &hit));
-	assert_false(cache_find(r, USE_DIRECT, 4, "n0", &hit));
-	cache_store(r, USE_RULES, 4, "n10", &ip, 1, 60);
-	assert_int_equal(r->n_cache, 10);
-	assert_true(cache_find(r, USE_RULES, 4, "n0", &hit));
-	assert_false(cache_find(r, USE_RULES, 4, "n1", &hit));
-	cache_store(r, USE_RULES, 4, "n0", &ip, 0, 60);
-	assert_int_equal(r->n_cache, 10);
-	assert_true(cache_find(r, USE_RULES, 4, "n0", &hit));
-	assert_int_equal(hit.n, 0);
+	assert_true(has(r, USE_RULES, DNS_T_A, "n0", &hit));	/* now the youngest */
+	assert_false(has(r, USE_RULES, DNS_T_AAAA, "n0", &hit));
+	assert_false(has(r, USE_DIRECT, DNS_T_A, "n0", &hit));
+	store(r, "n10", 60);
+	assert_int_equal(cache_count(&r->cache), 10);
+	assert_true(has(r, USE_RULES, DNS_T_A, "n0", &hit));
+	assert_false(has(r, USE_RULES, DNS_T_A, "n1", &hit));
+	store(r, "n0", 60);
+	assert_int_equal(cache_count(&r->cache), 10);
+}
+
+static void
+test_cache_counts_down(void **state)
+{
+	struct fix *f = *state;
+	struct cache_hit hit;
+	struct resolver *r;
+
+	start(f, one);
+	r = f->g.resolver;
+	store(r, "n", 60);
+	assert_true(has(r, USE_RULES, DNS_T_A, "n", &hit));
+	assert_int_equal(ttl_of(&hit), 60);
+	for (int i = 0; i < 25; i++) {		/* 2.5 s, in steps shorter than a second */
+		f->w.loop.now_ms += 100;
+		assert_true(has(r, USE_RULES, DNS_T_A, "n", &hit));
+	}
+	assert_int_equal(ttl_of(&hit), 58);
+	f->w.loop.now_ms += 57499;
+	assert_true(has(r, USE_RULES, DNS_T_A, "n", &hit));
+	assert_false(hit.stale);
+	assert_int_equal(ttl_of(&hit), 1);
+	f->w.loop.now_ms += 100000;
+	assert_true(has(r, USE_RULES, DNS_T_A, "n", &hit));
+	assert_true(hit.stale);
+	assert_int_equal(ttl_of(&hit), 1);
+}
+
+/* What is asked for again and again outlives a sweep of names that are asked for once. */
+static void
+test_cache_arc(void **state)
+{
+	struct fix *f = *state;
+	struct resolver *r;
+	struct cache_hit hit;
+	char name[16];
+
+	start(f, "dns: {enable: true, nameserver: ['$'], use-system-hosts: false, cache-algorithm: arc, cache-max-size: 10}\n");
+	r = f->g.resolver;
+	for (int i = 0; i < 5; i++) {
+		snprintf(name, sizeof(name), "hot%d", i);
+		store(r, name, 60);
+		assert_true(has(r, USE_RULES, DNS_T_A, name, &hit));
+	}
+	for (int i = 0; i < 1000; i++) {
+		snprintf(name, sizeof(name), "cold%d", i);
+		store(r, name, 60);
+		assert_true(cache_count(&r->cache) <= 10);
+		assert_true(r->cache.n[CACHE_ONCE_GHOST] + r->cache.n[CACHE_RECENT_GHOST] <= 20);
+	}
+	for (int i = 0; i < 5; i++) {
+		snprintf(name, sizeof(name), "hot%d", i);
+		assert_true(has(r, USE_RULES, DNS_T_A, name, &hit));
+	}
+	/* a name that was lost lately, asked again: the share of such names grows */
+	for (size_t i = 0; i < 1000 && r->cache.target == 0; i++) {
+		snprintf(name, sizeof(name), "cold%d", (int)(990 + i % 10));
+		if (!has(r, USE_RULES, DNS_T_A, name, &hit))
+			store(r, name, 60);
+	}
+	assert_true(r->cache.target > 0);
+	assert_true(cache_count(&r->cache) <= 10);
+}
+
+static void
+test_cache_bytes(void **state)
+{
+	static uint8_t big[60000];
+	struct fix *f = *state;
+	struct resolver *r;
+	char name[16];
+	size_t n;
+
+	start(f, one);
+	r = f->g.resolver;
+	n = message(big, "x", 60);
+	assert_true(n < 512);
+	for (int i = 0; i < 1000; i++) {	/* 60 MB of messages with a tail that nobody reads */
+		snprintf(name, sizeof(name), "n%d", i);
+		cache_store(r, cache_hash(USE_RULES, DNS_T_A, name), USE_RULES, DNS_T_A, name, big, sizeof(big));
+	}
+	assert_true(r->cache.bytes <= CACHE_BYTES_MAX);
+	assert_true(cache_count(&r->cache) > 200);
 }
 
 static void
@@ -605,7 +740,7 @@ test_negative(void **state)
 	wait_for(f, &r, 1);
 	assert_int_equal(r.err, E_DNS);
 	assert_int_equal(r.n, 0);
-	f->w.loop.now_ms += 29999;	/* 30 s although SOA says more */
+	f->w.loop.now_ms += 299999;	/* 300 s although SOA says more */
 	ask(f, &r, "nx.test", RESOLVE_V4);
 	wait_for(f, &r, 1);
 	assert_int_equal(r.err, E_DNS);
@@ -951,6 +1086,7 @@ test_rcode_and_disable(void **state)
 }
 
 struct raw {
+	struct dns_wait wait;
 	int calls, err;
 	size_t n;
 	uint8_t msg[512];
@@ -978,7 +1114,7 @@ test_query_raw(void **state)
 	char text[64];
 
 	start(f, "dns: {enable: true, nameserver: ['$'], use-system-hosts: false}\nhosts: {q.test: 192.0.2.77}\n");
-	assert_int_equal(resolver_query(&f->g, "q.test.", DNS_T_TXT, on_raw, &r), 0);
+	assert_int_equal(resolver_query(&f->g, &r.wait, "q.test.", DNS_T_TXT, on_raw, &r), 0);
 	assert_int_equal(r.calls, 0);
 	for (int i = 0; i < PATIENCE_MS && r.calls == 0; i++)
 		turn(f);
@@ -990,15 +1126,107 @@ test_query_raw(void **state)
 	f->s[0].v4 = NULL;		/* an upstream's NXDOMAIN is an answer here */
 	f->s[0].rcode = DNS_R_NXDOMAIN;
 	r.calls = 0;
-	assert_int_equal(resolver_query(&f->g, "q.test", DNS_T_A, on_raw, &r), 0);
+	assert_int_equal(resolver_query(&f->g, &r.wait, "q.test", DNS_T_A, on_raw, &r), 0);
 	for (int i = 0; i < PATIENCE_MS && r.calls == 0; i++)
 		turn(f);
 	assert_int_equal(r.err, 0);
 	assert_int_equal(r.msg[3] & 15, DNS_R_NXDOMAIN);
-	assert_int_equal(resolver_query(&f->g, "a..b", DNS_T_A, on_raw, &r), -E_INVAL);
-	assert_int_equal(resolver_query(&f->g, "", DNS_T_NS, on_raw, &r), 0);	/* the root; ended by resolver_stop() */
+	assert_int_equal(resolver_query(&f->g, &r.wait, "a..b", DNS_T_A, on_raw, &r), -E_INVAL);
+	assert_int_equal(resolver_query(&f->g, &r.wait, "", DNS_T_NS, on_raw, &r), 0);	/* the root; ended by resolver_stop() */
 	f->g.resolver->conf.enable = false;
-	assert_int_equal(resolver_query(&f->g, "q.test", DNS_T_A, on_raw, &r), -E_UNSUP);
+	assert_int_equal(resolver_query(&f->g, &r.wait, "q.test", DNS_T_A, on_raw, &r), -E_UNSUP);
+}
+
+static void
+test_policy(void **state)
+{
+	struct fix *f = *state;
+	struct result r = { .calls = 0 };
+
+	start(f, "dns: {enable: true, nameserver: ['$'], direct-nameserver: ['tcp://127.0.0.1:1'], use-system-hosts: false,\n"
+	    "  nameserver-policy: {'+.p.test,q.test': '$', 'geosite:x': 'rcode://refused', '+.p.test': 'rcode://refused',\n"
+	    "  none.test: 'rcode://success', far.test: 'quic://h'}}\n");
+	f->s[1].v4 = "192.0.2.2";
+	ask(f, &r, "a.P.test", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	assert_string_equal(show(&r), "0 192.0.2.2");
+	ask(f, &r, "q.test", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	assert_string_equal(show(&r), "0 192.0.2.2");
+	ask(f, &r, "a.q.test", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	assert_string_equal(show(&r), "0 192.0.2.1");
+	assert_int_equal(f->s[0].seen_a, 1);
+	ask(f, &r, "none.test", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	assert_int_equal(r.err, E_DNS);
+	ask(f, &r, "far.test", RESOLVE_V4);	/* nobody can be asked: no other server is */
+	wait_for(f, &r, 1);
+	assert_int_equal(r.err, E_DNS);
+	assert_int_equal(f->s[0].seen_a, 1);
+	r = (struct result){ .calls = 0 };
+	resolver_ask(&f->g, &r.req, "b.p.test", RESOLVE_V4, USE_DIRECT, on_result, &r);	/* does not follow the policy */
+	wait_for(f, &r, 1);
+	assert_int_equal(r.err, E_DNS);
+	f->g.resolver->conf.direct_follow_policy = true;
+	resolver_ask(&f->g, &r.req, "b.p.test", RESOLVE_V4, USE_DIRECT, on_result, &r);
+	wait_for(f, &r, 2);
+	assert_string_equal(show(&r), "0 192.0.2.2");
+}
+
+static void
+test_fallback(void **state)
+{
+	struct fix *f = *state;
+	struct result r;
+
+	start(f, "dns: {enable: true, nameserver: ['$'], fallback: ['$'], fallback-lazy-query: true, use-system-hosts: false,\n"
+	    "  fallback-filter: {geoip: false, ipcidr: [10.0.0.0/8], domain: ['+.only.test']}}\n");
+	f->s[1].v4 = "192.0.2.2";
+	ask(f, &r, "a.test", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	assert_string_equal(show(&r), "0 192.0.2.1");
+	assert_int_equal(f->s[1].seen_a, 0);
+	f->s[0].v4 = "10.1.1.1";
+	ask(f, &r, "b.test", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	assert_string_equal(show(&r), "0 192.0.2.2");
+	f->s[0].v4 = NULL;
+	ask(f, &r, "c.test", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	assert_string_equal(show(&r), "0 192.0.2.2");
+	ask(f, &r, "x.only.test", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	assert_string_equal(show(&r), "0 192.0.2.2");
+	assert_int_equal(f->s[0].seen_a, 3);
+	f->g.resolver->conf.fallback_lazy = false;	/* both at once, and the main answer first or last */
+	f->s[0].v4 = "192.0.2.1";
+	f->s[1].fn = serve_silent;
+	ask(f, &r, "d.test", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	assert_string_equal(show(&r), "0 192.0.2.1");
+	f->s[1].fn = serve_plain;
+	f->s[0].fn = serve_silent;
+	ask(f, &r, "e.test", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	assert_string_equal(show(&r), "0 192.0.2.2");
+	f->s[0].fn = serve_plain;
+	quiet(f);
+}
+
+static void
+test_fallback_filter(void **state)
+{
+	struct fallback_filter filter = { .geoip = true };
+	struct ip lan, public;
+
+	(void)state;
+	assert_int_equal(ip_parse(&lan, "192.168.1.1"), 0);
+	assert_int_equal(ip_parse(&public, "1.1.1.1"), 0);
+	assert_false(dns_fallback_distrusts(&filter, &lan));
+	assert_true(dns_fallback_distrusts(&filter, &public));	/* no data says where it is */
+	filter.geoip = false;
+	assert_false(dns_fallback_distrusts(&filter, &public));
 }
 
 static void
@@ -1073,6 +1301,12 @@ main(void)
 		T(test_cache_ttl),
 		T(test_cache_ttl_bounds),
 		T(test_cache_cap),
+		T(test_cache_counts_down),
+		T(test_cache_arc),
+		T(test_cache_bytes),
+		T(test_policy),
+		T(test_fallback),
+		T(test_fallback_filter),
 		T(test_negative),
 		T(test_merge),
 		T(test_cancel),

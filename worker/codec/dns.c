@@ -190,6 +190,15 @@ dns_rr_ip(const struct dns_msg *m, const struct dns_rr *rr, struct ip *ip)
 	return 0;
 }
 
+void
+dns_rr_set_ttl(uint8_t *msg, const struct dns_rr *rr, uint32_t ttl)
+{
+	uint8_t *p = msg + rr->rdata - 6;	/* RFC 1035 4.1.3: TTL, RDLENGTH, RDATA */
+
+	dns_set16(p, (uint16_t)(ttl >> 16));
+	dns_set16(p + 2, (uint16_t)ttl);
+}
+
 uint32_t
 dns_soa_ttl(const struct dns_msg *m, const struct dns_rr *rr)
 {

@@ -89,6 +89,8 @@ int dns_next(struct dns_msg *m, struct dns_rr *rr);
 bool dns_echoes(const struct dns_msg *m, const uint8_t *query, size_t n);
 /* The address of an A or AAAA record of class IN; -E_PROTO for every other record, a wrong length, and an IPv4-mapped AAAA. */
 int dns_rr_ip(const struct dns_msg *m, const struct dns_rr *rr, struct ip *ip);
+/* Writes the record's TTL into the message that it was read from. */
+void dns_rr_set_ttl(uint8_t *msg, const struct dns_rr *rr, uint32_t ttl);
 /* Seconds that a negative answer may be kept: the lesser of the SOA record's TTL and its MINIMUM (RFC 2308 5); 0 when rr is
  * no good SOA. */
 uint32_t dns_soa_ttl(const struct dns_msg *m, const struct dns_rr *rr);

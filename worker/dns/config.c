@@ -120,7 +120,7 @@ read_fake_ip(struct gen *g, const struct cfg_node *root, const struct cfg_node *
 	if (rc == 0 && c->fake4.ip.family == 0 && c->fake6.ip.family == 0)
 		rc = cfg_fail(err, n, "dns.fake-ip-range",
 		    "disallow `fake-ip-range` and `fake-ip-range6` both empty with fake-ip mode");
-	return rc == 0 ? dns_fake_filter_check(&g->arena, root, n, c->fake_filter_mode, err) : rc;
+	return rc == 0 ? fake_filter_parse(g, root, n, c->fake_filter_mode, &c->fake_filter, err) : rc;
 }
 
 static int
@@ -146,9 +146,9 @@ read_servers(struct gen *g, const struct cfg_node *root, const struct cfg_node *
 		    "if “respect-rules” is turned on, “proxy-server-nameserver” cannot be empty");
 	if (read_list(g, n, "nameserver", "dns.nameserver", default_main, countof(default_main), &c->main, err) != 0 ||
 	    read_list(g, n, "fallback", "dns.fallback", NULL, 0, &c->fallback, err) != 0 ||
-	    dns_policy_check(&g->arena, root, n, "nameserver-policy", err) != 0 ||
+	    dns_policy_parse(&g->arena, root, n, "nameserver-policy", &c->policy, err) != 0 ||
 	    read_list(g, n, "proxy-server-nameserver", "dns.proxy-server-nameserver", NULL, 0, &c->server, err) != 0 ||
-	    dns_policy_check(&g->arena, root, n, "proxy-server-nameserver-policy", err) != 0)
+	    dns_policy_parse(&g->arena, root, n, "proxy-server-nameserver-policy", &c->server_policy, err) != 0)
 		return -E_INVAL;
 	if (c->server.n == 0 && cfg_count(cfg_get(n, "proxy-server-nameserver-policy")) > 0)
 		return cfg_fail(err, cfg_get(n, "proxy-server-nameserver-policy"), "dns.proxy-server-nameserver-policy",
@@ -193,16 +193,11 @@ warn_not_yet(const struct cfg_node *n, const struct dns_config *c)
 {
 	not_yet(n, "listen-routing-mark", c->listen_mark != 0);
 	not_yet(n, "prefer-h3", c->prefer_h3);
-	not_yet(n, "enhanced-mode", c->mode != ENHANCED_NORMAL);
-	not_yet(n, "cache-algorithm", c->arc);
 	not_yet(n, "respect-rules", c->respect_rules);
-	not_yet(n, "fallback", c->fallback.n > 0);
-	not_yet(n, "nameserver-policy", cfg_count(cfg_get(n, "nameserver-policy")) > 0);
-	not_yet(n, "proxy-server-nameserver-policy", cfg_count(cfg_get(n, "proxy-server-nameserver-policy")) > 0);
-	not_yet(n, "direct-nameserver-follow-policy", c->direct_follow_policy);
 	not_yet_servers(&c->main, "dns.nameserver");
 	not_yet_servers(&c->server, "dns.proxy-server-nameserver");
 	not_yet_servers(&c->direct, "dns.direct-nameserver");
+	not_yet_servers(&c->fallback, "dns.fallback");
 }
 
 static void
@@ -236,7 +231,7 @@ dns_parse(struct gen *g, const struct cfg_node *root, struct cfg_err *err)
 	if (rc == 0)
 		rc = read_fake_ip(g, root, n, c, err);
 	if (rc == 0)
-		rc = dns_fallback_filter_check(n, c->fallback.n > 0, err);
+		rc = dns_fallback_filter_parse(&g->arena, n, c->fallback.n > 0, &c->fallback_filter, err);
 	if (rc != 0)
 		return rc;
 	cfg_warn_unknown(n, "dns", known, NULL);

@@ -10,6 +10,8 @@
 #include "common/addr.h"
 #include "common/arena.h"
 #include "common/config_tree.h"
+#include "worker/gen.h"
+#include "worker/match/domain.h"
 
 enum dns_net {
 	DNS_NET_UDP, DNS_NET_TCP, DNS_NET_TLS, DNS_NET_HTTP, DNS_NET_HTTPS, DNS_NET_QUIC, DNS_NET_SYSTEM, DNS_NET_DHCP,
@@ -38,8 +40,35 @@ struct dns_servers {
 	int n;
 };
 
+struct upstreams;
+struct dns_policy_rule {		/* the value of one key of nameserver-policy */
+	struct dns_servers servers;
+	struct upstreams *set;		/* made of them by upstream.c */
+};
+struct dns_policy {			/* steps in the order of the file: the first that knows a name decides */
+	struct domain_trie *steps;
+	int n_steps;
+	struct dns_policy_rule **rules;
+	int n_rules;
+};
+struct fallback_filter {
+	bool geoip;			/* addresses that are not of geoip_code nor private are distrusted */
+	const char *geoip_code;
+	struct prefix *ips;
+	int n_ips;
+	struct domain_trie domains;
+};
+
 enum enhanced_mode { ENHANCED_NORMAL, ENHANCED_FAKE_IP, ENHANCED_REDIR_HOST };
 enum fake_filter_mode { FAKE_BLACKLIST, FAKE_WHITELIST, FAKE_RULE };
+
+struct fake_rule;
+struct fake_filter {			/* which names get a fake address */
+	int mode;			/* enum fake_filter_mode */
+	struct domain_trie names;	/* of blacklist and whitelist */
+	struct fake_rule *rules;	/* of mode rule, in order */
+	int n_rules;
+};
 
 struct dns_config {
 	bool enable, ipv6, prefer_h3, use_hosts, use_system_hosts, respect_rules, direct_follow_policy, fallback_lazy, arc;
@@ -48,6 +77,9 @@ struct dns_config {
 	int64_t ipv6_timeout_ms, cache_max, fake_ttl, listen_mark;
 	struct prefix fake4, fake6;	/* ip.family 0 = none; read in fake-ip mode only */
 	struct dns_servers main, fallback, server, direct, bootstrap;
+	struct dns_policy policy, server_policy;
+	struct fallback_filter fallback_filter;
+	struct fake_filter fake_filter;
 };
 
 /* server.c: one list; where is the key for errors, e.g. "dns.nameserver". 0 or -E_INVAL. */
@@ -61,10 +93,31 @@ bool dns_server_plain(const struct dns_server *s);
 
 /* filter.c: the keys that select names and addresses. root is the whole configuration: rule sets are looked up in its
  * rule-providers. */
-int dns_policy_check(struct arena *a, const struct cfg_node *root, const struct cfg_node *dns, const char *key,
+int dns_policy_parse(struct arena *a, const struct cfg_node *root, const struct cfg_node *dns, const char *key,
+    struct dns_policy *out, struct cfg_err *err);
+int dns_fallback_filter_parse(struct arena *a, const struct cfg_node *dns, bool used, struct fallback_filter *out,
     struct cfg_err *err);
-int dns_fake_filter_check(struct arena *a, const struct cfg_node *root, const struct cfg_node *dns, int mode,
+/* Checks of one name or text; 0 or -E_INVAL. sets: "a,b" of "rule-set:a,b". */
+struct filter_check {
+	struct arena *arena;
+	const struct cfg_node *root, *node;	/* node: for the line of an error */
+	const char *key;
+	struct cfg_err *err;
+};
+int filter_check_sets(const struct filter_check *c, char *sets);
+const struct cfg_node *filter_find_set(const struct cfg_node *root, const char *name);
+bool filter_set_behaves(const struct cfg_node *set, const char *behavior);
+/* What follows prefix, in any case; NULL when the text does not begin so. */
+char *filter_after(char *text, const char *prefix);
+
+/* The servers that a policy has for a name (lower case), or NULL. */
+const struct upstreams *dns_policy_search(const struct dns_policy *p, const char *name);
+bool dns_fallback_only(const struct fallback_filter *f, const char *name);
+bool dns_fallback_distrusts(const struct fallback_filter *f, const struct ip *ip);
+
+/* fake_filter.c */
+int fake_filter_parse(struct gen *g, const struct cfg_node *root, const struct cfg_node *dns, int mode, struct fake_filter *out,
     struct cfg_err *err);
-int dns_fallback_filter_check(const struct cfg_node *dns, bool used, struct cfg_err *err);
+bool fake_filter_is_real(const struct fake_filter *f, const char *name);	/* lower case: no fake address */
 
 #endif

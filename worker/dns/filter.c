@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The keys of dns: that select by name or address: nameserver-policy, fake-ip-filter, fallback-filter (spec/config.md 4).
- * Validated here with the reference's texts; what they select is not acted upon yet, so nothing is kept. Called by config.c. */
+/* The keys of dns: that select name servers by name or address: nameserver-policy, fallback-filter (spec/config.md 4), read with
+ * the reference's error texts, and asked by question.c. Called by config.c. What needs geosite, geoip or rule sets is warned
+ * about: no name is of such a list, and every public address is distrusted where only GeoIP could tell. */
 #include <string.h>
 #include <strings.h>
 
@@ -8,17 +9,11 @@
 #include "common/log.h"
 #include "common/strutil.h"
 #include "worker/dns/config.h"
+#include "worker/match/cidr.h"
 #include "worker/match/domain.h"
 
-struct check {
-	struct arena *arena;
-	const struct cfg_node *root, *node;	/* node: for the line of an error */
-	const char *key;
-	struct cfg_err *err;
-};
-
-static const struct cfg_node *
-find_set(const struct cfg_node *root, const char *name)
+const struct cfg_node *
+filter_find_set(const struct cfg_node *root, const char *name)
 {
 	cfg_each(c, cfg_get(root, "rule-providers"))
 		if (str_equal(cfg_key(c), name))
@@ -26,8 +21,8 @@ find_set(const struct cfg_node *root, const char *name)
 	return NULL;
 }
 
-static bool
-set_behaves(const struct cfg_node *set, const char *behavior)
+bool
+filter_set_behaves(const struct cfg_node *set, const char *behavior)
 {
 	const char *s = cfg_text(cfg_get(set, "behavior"));
 
@@ -35,28 +30,27 @@ set_behaves(const struct cfg_node *set, const char *behavior)
 }
 
 /* "a,b" of "rule-set:a,b"; changed. */
-static int
-check_sets(const struct check *c, char *names)
+int
+filter_check_sets(const struct filter_check *c, char *names)
 {
 	char *save = NULL;
 
 	for (char *name = strtok_r(names, ",", &save); name != NULL; name = strtok_r(NULL, ",", &save)) {
-		const struct cfg_node *set = find_set(c->root, name);
+		const struct cfg_node *set = filter_find_set(c->root, name);
 
 		if (set == NULL)
 			return cfg_fail(c->err, c->node, c->key, "not found rule-set: %s", name);
-		if (set_behaves(set, "ipcidr"))
+		if (filter_set_behaves(set, "ipcidr"))
 			return cfg_fail(c->err, c->node, c->key, "rule provider type error, except domain,actual IPCIDR");
-		if (set_behaves(set, "classical"))
+		if (filter_set_behaves(set, "classical"))
 			log_warn("line %u: %s: of the classical rule set %s only the domain rules count", c->node->line,
 			    c->key, name);
 	}
 	return 0;
 }
 
-/* What follows prefix, in any case; NULL when the text does not begin so. */
-static char *
-after(char *text, const char *prefix)
+char *
+filter_after(char *text, const char *prefix)
 {
 	size_t n = strlen(prefix);
 
@@ -65,154 +59,112 @@ after(char *text, const char *prefix)
 
 /* ---- nameserver-policy */
 
-static int
-check_policy_key(const struct check *c, const char *text)
-{
-	char *copy = arena_strdup(c->arena, text), *sets = after(copy, "rule-set:"), *save = NULL;
+struct reader {				/* of one policy */
+	struct filter_check c;
+	struct dns_policy *out;
+	bool joined;			/* the last step may take another plain key */
+};
 
-	if (sets != NULL)
-		return check_sets(c, sets);
-	if (after(copy, "geosite:") != NULL)
-		return 0;
+/* A list that no name can be looked up in yet is a step of its own: what follows it does not join what goes before. */
+static int
+read_policy_key(struct reader *rd, struct dns_policy_rule *rule, const char *text)
+{
+	const struct filter_check *c = &rd->c;
+	char *copy = arena_strdup(c->arena, text), *sets = filter_after(copy, "rule-set:"), *save = NULL;
+	struct domain_trie *step;
+
+	if (sets != NULL || filter_after(copy, "geosite:") != NULL) {
+		rd->joined = false;
+		log_warn("line %u: %s: %s does not work yet and selects nothing", c->node->line, c->key, text);
+		return sets != NULL ? filter_check_sets(c, sets) : 0;
+	}
 	if (copy[0] == '\0')
 		return cfg_fail(c->err, c->node, c->key, "DNS ResoverRule invalid domain: ");
+	if (!rd->joined)
+		domain_trie_init(&rd->out->steps[rd->out->n_steps++], c->arena);
+	rd->joined = true;
+	step = &rd->out->steps[rd->out->n_steps - 1];
 	for (char *p = strtok_r(copy, ",", &save); p != NULL; p = strtok_r(NULL, ",", &save))
-		if (!domain_pattern_valid(p))
+		if (domain_trie_insert(step, p, rule) != 0)
 			return cfg_fail(c->err, c->node, c->key, "DNS ResoverRule invalid domain: %s", p);
 	return 0;
 }
 
 static int
-check_policy_value(const struct check *c)
+read_policy_value(const struct filter_check *c, struct dns_servers *out)
 {
 	const struct cfg_node *n = c->node;
-	struct dns_server server;
-	struct dns_servers list;
 
-	if (n->type == CFG_SCALAR)
-		return dns_server_parse(c->arena, cfg_text(n), 0, &server, n, c->key, c->err);
+	if (n->type == CFG_SCALAR) {
+		*out = (struct dns_servers){ .s = arena_alloc(c->arena, sizeof(*out->s)), .n = 1 };
+		return dns_server_parse(c->arena, cfg_text(n), 0, out->s, n, c->key, c->err);
+	}
 	if (n->type != CFG_LIST)
 		return cfg_fail(c->err, n, c->key, "value format error, must be string or array");
 	cfg_each(item, n)
 		if (cfg_text(item) == NULL)
 			return cfg_fail(c->err, item, c->key, "value format error, must be string or array");
-	return dns_servers_parse(c->arena, n, c->key, &list, c->err);
+	return dns_servers_parse(c->arena, n, c->key, out, c->err);
 }
 
 int
-dns_policy_check(struct arena *a, const struct cfg_node *root, const struct cfg_node *dns, const char *key, struct cfg_err *err)
+dns_policy_parse(struct arena *a, const struct cfg_node *root, const struct cfg_node *dns, const char *key,
+    struct dns_policy *out, struct cfg_err *err)
 {
+	struct reader rd = { .c = { .arena = a, .root = root, .key = key, .err = err }, .out = out };
 	const struct cfg_node *map;
 	int rc = cfg_map(cfg_get(dns, key), key, &map, err);
 
 	if (rc != 0)
 		return rc;
+	*out = (struct dns_policy){ .steps = arena_array(a, cfg_count(map) + 1, sizeof(*out->steps)),
+		.rules = arena_array(a, cfg_count(map) + 1, sizeof(*out->rules)) };
 	cfg_each(n, map) {
-		struct check c = { .arena = a, .root = root, .node = n, .key = key, .err = err };
+		struct dns_policy_rule *rule = arena_alloc(a, sizeof(*rule));
 
-		rc = check_policy_value(&c);
+		rd.c.node = n;
+		rc = read_policy_value(&rd.c, &rule->servers);
 		if (rc == 0)
-			rc = check_policy_key(&c, cfg_key(n));
+			rc = read_policy_key(&rd, rule, cfg_key(n));
 		if (rc != 0)
 			return rc;
+		out->rules[out->n_rules++] = rule;
 	}
 	return 0;
 }
 
-/* ---- fake-ip-filter */
-
-/* One line of mode `rule`: TYPE,payload,action or MATCH,action. */
-static int
-check_fake_rule(const struct check *c, int index, const char *line)
+const struct upstreams *
+dns_policy_search(const struct dns_policy *p, const char *name)
 {
-	static const char *const types[] = { "DOMAIN", "DOMAIN-SUFFIX", "DOMAIN-KEYWORD", "DOMAIN-REGEX", "DOMAIN-WILDCARD",
-		"GEOSITE", "RULE-SET" };
-	char *copy = arena_strdup(c->arena, line), *type = copy, *payload = strchr(copy, ','), *action;
-	const struct cfg_node *set;
-	size_t i = 0;
+	for (int i = 0; i < p->n_steps; i++) {
+		const struct dns_policy_rule *rule = domain_trie_search(&p->steps[i], name);
 
-	action = payload != NULL ? strrchr(payload, ',') + 1 : copy + strlen(copy);
-	if (payload != NULL) {
-		action[-1] = '\0';
-		*payload = '\0';
-		payload = payload + 1 < action ? str_trim(payload + 1) : payload;
+		if (rule != NULL)
+			return rule->set;
 	}
-	type = str_trim(type);
-	action = str_trim(action);
-	if (!str_case_equal(action, "fake-ip") && !str_case_equal(action, "real-ip"))
-		return cfg_fail(c->err, c->node, c->key,
-		    "dns.fake-ip-filter[%d] [%s] error: invalid action '%s', must be 'fake-ip' or 'real-ip'", index, line,
-		    action);
-	if (str_equal(type, "MATCH"))
-		return 0;
-	while (i < countof(types) && !str_equal(type, types[i]))
-		i++;
-	if (i == countof(types))
-		return cfg_fail(c->err, c->node, c->key,
-		    "dns.fake-ip-filter[%d] [%s] error: rule type '%s' not supported, only domain-based rules allowed",
-		    index, line, type);
-	if (i < countof(types) - 1)
-		return 0;
-	set = find_set(c->root, payload);
-	if (set == NULL)
-		return cfg_fail(c->err, c->node, c->key, "dns.fake-ip-filter[%d] [%s] error: rule-set '%s' not found", index,
-		    line, payload);
-	if (set_behaves(set, "ipcidr"))
-		return cfg_fail(c->err, c->node, c->key,
-		    "dns.fake-ip-filter[%d] [%s] error: rule-set behavior is IPCIDR, must be domain or classical", index, line);
-	return 0;
-}
-
-static int
-check_fake_item(const struct check *c, const char *text)
-{
-	char *copy = arena_strdup(c->arena, text), *sets = after(copy, "rule-set:");
-
-	if (sets != NULL)
-		return check_sets(c, sets);
-	if (after(copy, "geosite:") != NULL || domain_pattern_valid(copy))
-		return 0;
-	return cfg_fail(c->err, c->node, c->key, "invalid domain: %s", copy);
-}
-
-int
-dns_fake_filter_check(struct arena *a, const struct cfg_node *root, const struct cfg_node *dns, int mode, struct cfg_err *err)
-{
-	const struct cfg_node *list;
-	int rc = cfg_list(cfg_get(dns, "fake-ip-filter"), "dns.fake-ip-filter", &list, err), i = 0;
-
-	if (rc != 0)
-		return rc;
-	cfg_each(n, list) {
-		struct check c = { .arena = a, .root = root, .node = n, .key = "dns.fake-ip-filter", .err = err };
-
-		rc = mode == FAKE_RULE ? check_fake_rule(&c, i++, cfg_text(n)) : check_fake_item(&c, cfg_text(n));
-		if (rc != 0)
-			return rc;
-	}
-	return 0;
+	return NULL;
 }
 
 /* ---- fallback-filter */
 
 static int
-check_fallback_values(const struct cfg_node *ips, const struct cfg_node *domains, struct cfg_err *err)
+read_fallback_values(const struct cfg_node *ips, const struct cfg_node *domains, struct fallback_filter *out, struct cfg_err *err)
 {
-	struct prefix prefix;
 	int i = 0;
 
 	cfg_each(n, ips) {
 		const char *s = cfg_text(n);
 
-		if (prefix_parse(&prefix, s) != 0)
+		if (prefix_parse(&out->ips[out->n_ips], s) != 0)
 			return cfg_fail(err, n, "dns.fallback-filter.ipcidr",
 			    "DNS FallbackIP[%d] format error: netip.ParsePrefix(\"%s\"): %s", i, s,
 			    strchr(s, '/') == NULL ? "no '/'" : "unable to parse IP or bad bits after slash");
+		out->n_ips++;
 		i++;
 	}
 	i = 0;
 	cfg_each(n, domains) {
-		if (!domain_pattern_valid(cfg_text(n)))
+		if (domain_trie_insert(&out->domains, cfg_text(n), out) != 0)
 			return cfg_fail(
 			    err, n, "dns.fallback-filter.domain", "DNS FallbackDomain[%d] format error: invalid domain", i);
 		i++;
@@ -223,27 +175,45 @@ check_fallback_values(const struct cfg_node *ips, const struct cfg_node *domains
 /* The values count only beside a fallback list; without one a bad value is but warned about, as the reference does not look
  * at it. */
 int
-dns_fallback_filter_check(const struct cfg_node *dns, bool used, struct cfg_err *err)
+dns_fallback_filter_parse(struct arena *a, const struct cfg_node *dns, bool used, struct fallback_filter *out,
+    struct cfg_err *err)
 {
 	static const char *const known[] = { "geoip", "geoip-code", "ipcidr", "domain", "geosite", NULL };
 	const struct cfg_node *map, *ips = NULL, *domains = NULL, *geosite = NULL;
 	struct cfg_err soft = { .text = "" };
-	const char *code = NULL;
-	bool geoip = true;
 
+	*out = (struct fallback_filter){ .geoip = true, .geoip_code = "CN" };
+	domain_trie_init(&out->domains, a);
 	if (cfg_map(cfg_get(dns, "fallback-filter"), "dns.fallback-filter", &map, err) != 0)
 		return -E_INVAL;
-	if (cfg_bool(cfg_get(map, "geoip"), "dns.fallback-filter.geoip", &geoip, err) != 0 ||
-	    cfg_str(cfg_get(map, "geoip-code"), "dns.fallback-filter.geoip-code", &code, err) != 0 ||
+	if (cfg_bool(cfg_get(map, "geoip"), "dns.fallback-filter.geoip", &out->geoip, err) != 0 ||
+	    cfg_str(cfg_get(map, "geoip-code"), "dns.fallback-filter.geoip-code", &out->geoip_code, err) != 0 ||
 	    cfg_list(cfg_get(map, "ipcidr"), "dns.fallback-filter.ipcidr", &ips, err) != 0 ||
 	    cfg_list(cfg_get(map, "domain"), "dns.fallback-filter.domain", &domains, err) != 0 ||
 	    cfg_list(cfg_get(map, "geosite"), "dns.fallback-filter.geosite", &geosite, err) != 0)
 		return -E_INVAL;
 	cfg_warn_unknown(map, "dns.fallback-filter", known, NULL);
-	if (check_fallback_values(ips, domains, used ? err : &soft) == 0)
+	out->ips = arena_array(a, cfg_count(ips) + 1, sizeof(*out->ips));
+	if (used && out->geoip)
+		log_warn("dns.fallback-filter.geoip: no GeoIP data can be read yet: of public addresses the fallback's count");
+	if (used && cfg_count(geosite) > 0)
+		log_warn("line %u: dns.fallback-filter.geosite does not work yet and selects nothing", geosite->line);
+	if (read_fallback_values(ips, domains, out, used ? err : &soft) == 0)
 		return 0;
 	if (used)
 		return -E_INVAL;
 	log_warn("line %u: %s: %s", soft.line, soft.key, soft.text);
 	return 0;
+}
+
+bool
+dns_fallback_only(const struct fallback_filter *f, const char *name)
+{
+	return domain_trie_search(&f->domains, name) != NULL;
+}
+
+bool
+dns_fallback_distrusts(const struct fallback_filter *f, const struct ip *ip)
+{
+	return cidr_match(f->ips, f->n_ips, ip) || (f->geoip && !ip_is_private(ip));
 }

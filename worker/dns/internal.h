@@ -19,7 +19,9 @@ enum {
 	RESOLVER_SOCKETS_MAX = 8192,
 	SYSTEM_SERVERS_MAX = 3,		/* resolv.conf(5) */
 	DNS_IPV6_TIMEOUT_MS = 100,
-	LOOKUP_BUCKETS = 1024, CACHE_BUCKETS = 4096
+	LOOKUP_BUCKETS = 1024, QUESTION_BUCKETS = 1024, CACHE_BUCKETS = 4096,
+	CACHE_BYTES_MAX = 16 << 20,	/* of messages and names; at the cap entries go as at conf.cache_max */
+	CACHE_STALE_MS = 86400000	/* an answer that has run out is still told while it is asked for anew (RFC 8767 5: 1 to 3 days) */
 };
 enum { RETRY_TIMES = 3 };
 
@@ -35,23 +37,64 @@ struct upstreams {
 	int rcode;			/* of the first rcode:// entry, which answers at once; -1 = none */
 };
 
-struct lookup;
+/* ---- cache.c */
 struct cache_entry;
+enum cache_list { CACHE_RECENT, CACHE_ONCE, CACHE_ONCE_GHOST, CACHE_RECENT_GHOST, CACHE_LISTS };
+struct cache {
+	struct cache_entry *bucket[CACHE_BUCKETS];
+	struct list list[CACHE_LISTS];
+	size_t n[CACHE_LISTS];
+	size_t max, bytes, target;
+	bool arc, lost_recent;
+};
+struct cache_hit {
+	const uint8_t *msg;		/* lent: until the next store or flush */
+	size_t n;
+	bool stale;			/* to be asked for anew */
+};
+void cache_init(struct cache *c, size_t max, bool arc);
+size_t cache_count(const struct cache *c);	/* messages */
+void cache_flush(struct cache *c);
+/* Names are lower case, without final dot. */
+struct resolver;
+uint64_t cache_hash(enum resolve_use use, uint16_t type, const char *name);
+bool cache_find(struct resolver *r, uint64_t hash, enum resolve_use use, uint16_t type, const char *name, struct cache_hit *hit);
+void cache_store(struct resolver *r, uint64_t hash, enum resolve_use use, uint16_t type, const char *name, const uint8_t *msg,
+    size_t n);
+
+struct lookup;
+struct question;
 struct resolver {
 	struct gen *gen;
 	struct loop *loop;		/* NULL before resolver_start() */
 	struct dns_config conf;
 	struct upstreams sets[3];	/* by enum resolve_use; an empty one stands for USE_RULES */
+	struct upstreams fallback;	/* beside sets[USE_RULES] */
 	unsigned times_ms[RETRY_TIMES];	/* since the question: sent again, again, given up */
 	unsigned negative_ms;		/* after an answer without addresses the other servers get this long to know better */
 	struct list exchanges;
 	int n_sockets;
 	struct lookup *lookups[LOOKUP_BUCKETS];	/* at most RESOLVER_INFLIGHT_MAX */
 	int n_lookups;
-	struct cache_entry *cache[CACHE_BUCKETS];	/* at most conf.cache_max; the least recently used goes first */
-	struct list lru;		/* the next to go is first */
-	int n_cache;
+	struct question *questions[QUESTION_BUCKETS];	/* at most RESOLVER_INFLIGHT_MAX */
+	int n_questions;
+	struct cache cache;
 };
+
+/* ---- question.c: a question is asked once, however many wait for its answer. name: lower case, no final dot. */
+/* An answer that is kept; a stale one is asked for anew meanwhile. */
+bool question_cached(struct resolver *r, enum resolve_use use, uint16_t type, const char *name, struct cache_hit *hit);
+/* Joins the question in flight, or asks. cb is called once, never from inside. 0, -E_INVAL (no such name), -E_LIMIT, -E_NOMEM. */
+int question_ask(struct resolver *r, enum resolve_use use, uint16_t type, const char *name, struct dns_wait *w, dns_raw_cb *cb,
+    void *arg);
+void question_end_all(struct resolver *r);	/* nobody is called */
+/* The name servers of a use: an empty list of its own means the main ones. */
+enum resolve_use resolver_use(const struct resolver *r, enum resolve_use use);
+
+/* ---- upstream.c: the lists of servers made ready to be asked; blocks, CONFIGURING only */
+void upstreams_make(struct resolver *r);
+/* What nameserver-policy says of a name (lower case); NULL: nothing. */
+const struct upstreams *dns_policy_find(const struct resolver *r, enum resolve_use use, const char *name);
 
 /* system.c. Servers of resolv.conf: their number, at most SYSTEM_SERVERS_MAX; blocks, CONFIGURING only. */
 int system_servers(struct worker *w, struct ip out[static SYSTEM_SERVERS_MAX]);
@@ -68,15 +111,5 @@ int exchange_start(struct resolver *r, const struct upstreams *set, const char *
     struct exchange **out);
 void exchange_cancel(struct exchange *x);
 void exchange_cancel_all(struct resolver *r);
-
-/* cache.c. Names are lower case. */
-struct cache_hit {
-	const struct ip *ips;		/* lent; a look for another family or name leaves them alone, storing does not */
-	int n;				/* 0: it is known that there is none */
-};
-bool cache_find(struct resolver *r, enum resolve_use use, int family, const char *name, struct cache_hit *hit);
-void cache_store(struct resolver *r, enum resolve_use use, int family, const char *name, const struct ip *ips, int n,
-    uint32_t ttl_s);
-void cache_flush(struct resolver *r);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Name resolution of the worker: see resolver.h. Called by rules, outbounds and the API; asks by transport.c, remembers in
- * cache.c. Owns the lookups.
+/* Name resolution of the worker: see resolver.h. Called by rules, outbounds, the DNS server and the API; asks by question.c,
+ * which remembers in cache.c. Owns the lookups.
  *
  * A lookup is one name at one set of name servers, in flight; it has a half for each family, asked for only when somebody
  * wants it, and the requests that wait. Equal questions meet in it. A request is answered when its families are known: of
@@ -22,13 +22,13 @@
 #include "worker/dns/internal.h"
 #include "worker/worker.h"
 
-enum { TTL_MIN_S = 1, TTL_MAX_S = 86400, NEGATIVE_MAX_S = 30 };
+enum { NEGATIVE_WAIT_MS = 1000 };
 enum half_state { HALF_NONE, HALF_ASKING, HALF_DONE };
 
 struct half {
 	struct lookup *l;
 	enum half_state state;
-	struct exchange *x;		/* while asking */
+	struct dns_wait wait;		/* while asking */
 	int err;
 	int n;
 	struct ip ips[RESOLVE_IPS_MAX];
@@ -117,7 +117,7 @@ lookup_end(struct lookup *l)
 	ev_timer_stop(r->loop->ev, &l->patience);
 	for (int i = 0; i < 2; i++)
 		if (l->half[i].state == HALF_ASKING)
-			exchange_cancel(l->half[i].x);
+			resolver_query_cancel(&l->half[i].wait);
 	loop_bury(r->loop, &l->grave);
 }
 
@@ -183,53 +183,31 @@ start_patience(struct lookup *l)
 	ev_timer_start(ev, &l->patience);
 }
 
-/* The addresses of an answer, and how long they hold: the least TTL of its answer section, CNAMEs too; without addresses
- * what the SOA record says (RFC 2308 5), and 0 = not at all without one. */
-static uint32_t
+/* The addresses of an answer. */
+static void
 read_answer(struct half *h, uint16_t type, const uint8_t *msg, size_t n)
 {
-	uint32_t least = TTL_MAX_S, negative = 0;
 	struct dns_msg m;
 	struct dns_rr rr;
 
-	if (dns_open(&m, msg, n) != 0)
-		return 0;
-	while (dns_next(&m, &rr) > 0 && rr.section != DNS_ADDITIONAL) {
-		/* RFC 2181 8: a TTL with its top bit set is 0 */
-		uint32_t ttl = rr.ttl > INT32_MAX ? 0 : rr.ttl;
-
-		if (rr.section == DNS_AUTHORITY) {
-			uint32_t soa = dns_soa_ttl(&m, &rr);
-
-			negative = soa > negative ? soa : negative;
-			continue;
-		}
-		least = ttl < least ? ttl : least;
-		if (rr.type == type && h->n < RESOLVE_IPS_MAX && dns_rr_ip(&m, &rr, &h->ips[h->n]) == 0)
-			h->n++;
-	}
-	if (h->n == 0)
-		return negative < NEGATIVE_MAX_S ? negative : NEGATIVE_MAX_S;
-	return least < TTL_MIN_S ? TTL_MIN_S : least;
+	h->state = HALF_DONE;
+	if (dns_open(&m, msg, n) == 0)
+		while (dns_next(&m, &rr) > 0 && rr.section == DNS_ANSWER)
+			if (rr.type == type && h->n < RESOLVE_IPS_MAX && dns_rr_ip(&m, &rr, &h->ips[h->n]) == 0)
+				h->n++;
+	h->err = h->n > 0 ? 0 : E_DNS;
 }
 
 static void
-on_exchange(void *arg, int err, const uint8_t *msg, size_t n)
+on_half(void *arg, int err, const uint8_t *msg, size_t n)
 {
 	struct half *h = arg;
 	struct lookup *l = h->l;
-	bool v6 = h == &l->half[1];
 
-	h->x = NULL;
 	h->state = HALF_DONE;
 	h->err = err;
-	if (err == 0) {
-		uint32_t ttl = read_answer(h, v6 ? DNS_T_AAAA : DNS_T_A, msg, n);
-
-		if (h->n == 0)
-			h->err = E_DNS;
-		cache_store(l->r, l->use, v6 ? 6 : 4, l->name, h->ips, h->n, ttl);
-	}
+	if (err == 0)
+		read_answer(h, h == &l->half[1] ? DNS_T_AAAA : DNS_T_A, msg, n);
 	start_patience(l);
 	settle(l);
 }
@@ -238,21 +216,18 @@ static void
 half_begin(struct lookup *l, int i)
 {
 	struct half *h = &l->half[i];
-	const struct upstreams *set = &l->r->sets[l->use];
+	uint16_t type = i == 0 ? DNS_T_A : DNS_T_AAAA;
 	struct cache_hit hit;
 	int rc;
 
 	if (h->state != HALF_NONE)
 		return;
-	if (cache_find(l->r, l->use, i == 0 ? 4 : 6, l->name, &hit)) {
-		h->state = HALF_DONE;
-		h->n = hit.n;
-		h->err = hit.n > 0 ? 0 : E_DNS;
-		memcpy(h->ips, hit.ips, (size_t)hit.n * sizeof(*hit.ips));
+	if (question_cached(l->r, l->use, type, l->name, &hit)) {
+		read_answer(h, type, hit.msg, hit.n);
 		return;
 	}
 	h->state = HALF_ASKING;
-	rc = exchange_start(l->r, set, l->name, i == 0 ? DNS_T_A : DNS_T_AAAA, on_exchange, h, &h->x);
+	rc = question_ask(l->r, l->use, type, l->name, &h->wait, on_half, h);
 	if (rc != 0) {
 		h->state = HALF_DONE;
 		h->err = rc == -E_LIMIT ? E_LIMIT : E_DNS;
@@ -331,12 +306,19 @@ normalize(char out[static HOST_MAX + 1], const char *name)
 static bool
 answer_cached(struct resolver *r, struct resolve_req *q, enum resolve_use use, const char *name)
 {
-	struct cache_hit v4 = { .n = 0 }, v6 = { .n = 0 };
+	struct half v4 = { .n = 0 }, v6 = { .n = 0 };
+	struct cache_hit hit;
 
-	if ((q->want & RESOLVE_V4) != 0 && !cache_find(r, use, 4, name, &v4))
-		return false;
-	if ((q->want & RESOLVE_V6) != 0 && !cache_find(r, use, 6, name, &v6))
-		return false;
+	if ((q->want & RESOLVE_V4) != 0) {
+		if (!question_cached(r, use, DNS_T_A, name, &hit))
+			return false;
+		read_answer(&v4, DNS_T_A, hit.msg, hit.n);
+	}
+	if ((q->want & RESOLVE_V6) != 0) {
+		if (!question_cached(r, use, DNS_T_AAAA, name, &hit))
+			return false;
+		read_answer(&v6, DNS_T_AAAA, hit.msg, hit.n);
+	}
 	req_fill(q, v4.ips, v4.n, v6.ips, v6.n);
 	return true;
 }
@@ -383,8 +365,7 @@ resolver_ask(struct gen *g, struct resolve_req *q, const char *host, int want, e
 		req_refuse(g, q, E_DNS);
 		return;
 	}
-	if (r->sets[use].n == 0 && r->sets[use].rcode < 0)
-		use = USE_RULES;
+	use = resolver_use(r, use);
 	if (answer_cached(r, q, use, name))
 		loop_defer(r->loop, &q->task);
 	else
@@ -405,104 +386,67 @@ resolver_cancel(struct resolve_req *q)
 		lookup_end(l);
 }
 
+/* ---- raw questions */
+
+static bool
+is_raw(const struct gen *g, char out[static HOST_MAX + 1], const char *name)
+{
+	const struct resolver *r = g->resolver;
+
+	return r != NULL && r->loop != NULL && r->conf.enable && (normalize(out, name) || str_equal(out, ""));
+}
+
+bool
+resolver_known(struct gen *g, const char *name, uint16_t qtype, const uint8_t **msg, size_t *n)
+{
+	char lower[HOST_MAX + 1];
+	struct cache_hit hit;
+
+	if (!is_raw(g, lower, name) || !question_cached(g->resolver, USE_RULES, qtype, lower, &hit))
+		return false;
+	*msg = hit.msg;
+	*n = hit.n;
+	return true;
+}
+
 int
-resolver_query(struct gen *g, const char *name, uint16_t qtype, dns_raw_cb *done, void *arg)
+resolver_query(struct gen *g, struct dns_wait *w, const char *name, uint16_t qtype, dns_raw_cb *done, void *arg)
 {
 	struct resolver *r = g->resolver;
-	struct exchange *x;
+	char lower[HOST_MAX + 1];
 
 	if (r == NULL || r->loop == NULL || !r->conf.enable)
 		return -E_UNSUP;
-	return exchange_start(r, &r->sets[USE_RULES], name, qtype, done, arg, &x);
+	return is_raw(g, lower, name) ? question_ask(r, USE_RULES, qtype, lower, w, done, arg) : -E_INVAL;
 }
 
 void
 resolver_flush(struct gen *g)
 {
 	if (g->resolver != NULL && g->resolver->loop != NULL)
-		cache_flush(g->resolver);
+		cache_flush(&g->resolver->cache);
 }
 
 /* ---- start and end */
 
-static void
-set_add(struct upstreams *set, const struct ip *ip, uint16_t port, bool tcp, const struct dns_server *conf)
-{
-	if (set->n == UPSTREAMS_MAX) {
-		log_warn("more than %d name servers in one list: %s is not asked", UPSTREAMS_MAX,
-		    conf != NULL ? conf->text : "one of the system's");
-		return;
-	}
-	set->u[set->n++] = (struct upstream){ .ip = *ip, .port = port, .tcp = tcp, .conf = conf };
-}
-
-struct system_list {
-	bool read;
-	int n;
-	struct ip ips[SYSTEM_SERVERS_MAX];
-};
-
-static void
-set_add_system(struct resolver *r, struct upstreams *set, struct system_list *sys)
-{
-	if (!sys->read)
-		sys->n = system_servers(r->gen->w, sys->ips);
-	sys->read = true;
-	for (int i = 0; i < sys->n; i++)
-		set_add(set, &sys->ips[i], 53, false, NULL);
-}
-
-static void
-set_make(struct resolver *r, struct upstreams *set, const struct dns_servers *list, struct system_list *sys)
-{
-	for (int i = 0; i < list->n; i++) {
-		const struct dns_server *s = &list->s[i];
-
-		if (!dns_server_plain(s))
-			continue;
-		if (s->net == DNS_NET_SYSTEM)
-			set_add_system(r, set, sys);
-		else if (s->net == DNS_NET_RCODE)
-			set->rcode = set->rcode < 0 ? s->rcode : set->rcode;
-		else
-			set_add(set, &s->ip, s->port, s->net == DNS_NET_TCP, s);
-	}
-}
-
 int
 resolver_start(struct gen *g, struct cfg_err *err)
 {
-	static const struct ip builtin[] = { { .family = 4, .b = { 114, 114, 114, 114 } }, { .family = 4, .b = { 8, 8, 8, 8 } } };
-	static const unsigned times[RETRY_TIMES] = { 1000, 3000, RESOLVER_TIMEOUT_MS };
-	struct resolver *r = g->resolver;
-	struct system_list sys = { .read = false };
+	static const unsigned times[RETRY_TIMES] = { 1500, 3000, RESOLVER_TIMEOUT_MS };
 	const char *no_hosts = getenv("DISABLE_SYSTEM_HOSTS");
-	struct upstreams *set;
-	bool none;
+	struct resolver *r = g->resolver;
 
 	(void)err;		/* what the system lacks is no error of the configuration */
 	r->gen = g;
 	r->loop = &g->w->loop;
 	memcpy(r->times_ms, times, sizeof(times));
-	r->negative_ms = times[0];
+	r->negative_ms = NEGATIVE_WAIT_MS;
 	list_init(&r->exchanges);
-	list_init(&r->lru);
-	for (size_t i = 0; i < countof(r->sets); i++)
-		r->sets[i].rcode = -1;
-	set = &r->sets[USE_RULES];
-	if (r->conf.enable) {
-		set_make(r, set, &r->conf.main, &sys);
-		set_make(r, &r->sets[USE_SERVER], &r->conf.server, &sys);
-		set_make(r, &r->sets[USE_DIRECT], &r->conf.direct, &sys);
-		if (r->conf.use_system_hosts && (no_hosts == NULL || str_equal(no_hosts, "") || str_equal(no_hosts, "0") ||
-		    str_case_equal(no_hosts, "false")))
-			system_hosts(g);
-	}
-	if (set->n == 0 && set->rcode < 0)
-		set_add_system(r, set, &sys);
-	none = set->n == 0 && set->rcode < 0;
-	for (size_t i = 0; none && i < countof(builtin); i++)
-		set_add(set, &builtin[i], 53, false, NULL);
+	cache_init(&r->cache, (size_t)r->conf.cache_max, r->conf.arc);
+	upstreams_make(r);
+	if (r->conf.enable && r->conf.use_system_hosts && (no_hosts == NULL || str_equal(no_hosts, "") ||
+	    str_equal(no_hosts, "0") || str_case_equal(no_hosts, "false")))
+		system_hosts(g);
 	return 0;
 }
 
@@ -525,7 +469,8 @@ resolver_stop(struct gen *g)
 			lookup_end(l);
 		}
 	}
+	question_end_all(r);
 	exchange_cancel_all(r);
-	cache_flush(r);
+	cache_flush(&r->cache);
 	r->loop = NULL;
 }

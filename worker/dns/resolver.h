@@ -35,10 +35,19 @@ int resolver_start(struct gen *g, struct cfg_err *err);
 void resolver_ask(struct gen *g, struct resolve_req *req, const char *host, int want, enum resolve_use use, resolve_cb *cb, void *arg);
 void resolver_cancel(struct resolve_req *req);		/* no cb after; idempotent */
 void resolver_flush(struct gen *g);
-/* GET /dns/query: one raw question to the main nameservers; done gets the answer message, lent, or err. */
+/* Raw questions to the main nameservers, of GET /dns/query and the DNS server; done gets the answer message, lent, or err. */
 typedef void dns_raw_cb(void *arg, int err, const uint8_t *msg, size_t n);
-/* 0: done is called once, later. -E_UNSUP: dns is off; -E_INVAL: no such name; -E_NOMEM. */
-int resolver_query(struct gen *g, const char *name, uint16_t qtype, dns_raw_cb *done, void *arg);
+struct dns_wait {		/* embedded by who asks; zero it first */
+	struct list node;
+	dns_raw_cb *cb;
+	void *arg;
+	void *question;		/* resolver's */
+};
+/* An answer that is known already: true, lent until anything else is asked. */
+bool resolver_known(struct gen *g, const char *name, uint16_t qtype, const uint8_t **msg, size_t *n);
+/* 0: done is called once, later. -E_UNSUP: dns is off; -E_INVAL: no such name; -E_LIMIT; -E_NOMEM. */
+int resolver_query(struct gen *g, struct dns_wait *w, const char *name, uint16_t qtype, dns_raw_cb *done, void *arg);
+void resolver_query_cancel(struct dns_wait *w);		/* no done after; idempotent */
 /* Ends every question without calling anybody back and frees what is not the arena's. For tests and the end of a process. */
 void resolver_stop(struct gen *g);
 

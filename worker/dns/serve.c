@@ -220,13 +220,19 @@ static void
 stage_resolver(struct query *q, const char *host)
 {
 	struct gen *g = q->s->g;
+	const uint8_t *msg;
+	size_t n;
 	int rc;
 
 	if (q->q.type == DNS_T_AAAA && !(g->general.ipv6 && g->resolver->conf.ipv6)) {
 		finish_empty(q, DNS_R_OK);
 		return;
 	}
-	rc = resolver_query(g, host, q->q.type, on_answer, q);
+	if (resolver_known(g, host, q->q.type, &msg, &n)) {
+		on_answer(q, 0, msg, n);
+		return;
+	}
+	rc = resolver_query(g, &q->wait, host, q->q.type, on_answer, q);
 	if (rc != 0)
 		finish(q, rc);
 }

@@ -12,6 +12,7 @@
 #include "common/imsg_types.h"
 #include "common/list.h"
 #include "worker/dns/reply.h"
+#include "worker/dns/resolver.h"
 #include "worker/dns/serve.h"
 #include "worker/gen.h"
 #include "worker/loop/loop.h"
@@ -46,6 +47,7 @@ struct query {				/* one question in flight */
 	struct ip peer, local;		/* UDP: local is none when the socket is bound to it */
 	uint16_t port;
 	const char *alias;		/* what is asked for instead; of hosts */
+	struct dns_wait wait;		/* for the resolver */
 	struct dns_question q;
 };
 struct serve {				/* of the lead, while it has listeners */

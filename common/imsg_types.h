@@ -113,8 +113,10 @@ struct msg_stop { uint32_t grace_ms, reserved; };
 
 struct msg_handoff { uint32_t peer_generation, peer_index, sender, reserved; };	/* sender 1: this end gives */
 
-enum open_kind { OPEN_CERT = 1, OPEN_KEY, OPEN_CA, OPEN_GEO, OPEN_PROVIDER, OPEN_RESOLV, OPEN_HOSTS };
+enum open_kind { OPEN_CERT = 1, OPEN_KEY, OPEN_CA, OPEN_GEO, OPEN_PROVIDER, OPEN_RESOLV, OPEN_HOSTS, OPEN_SHARED };
 struct msg_open { uint32_t kind; char path[1024]; };		/* RESOLV, HOSTS, and CA with "": the system's file */
+/* SHARED, workers only: memory of common/shm_fakeip.h, writable for the lead. "sluice.fakeip", "sluice.fakeip6": files of the working directory;
+ * "fakeip", "fakeip6", "mapping": as long as the supervisor lives */
 struct msg_file { uint32_t err; uint32_t reserved; int64_t mtime_ns; char text[256]; };	/* err: enum err_code */
 
 enum { COMPILE_NAME_MAX = 256 };

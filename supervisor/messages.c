@@ -143,6 +143,8 @@ on_open(struct peer *p, struct wire *w, const int *fds)
 	m.path[sizeof m.path - 1] = '\0';
 	if (m.kind == OPEN_RESOLV || m.kind == OPEN_HOSTS || (m.kind == OPEN_CA && m.path[0] == '\0'))
 		fd = files_open_system(m.kind);
+	else if (m.kind == OPEN_SHARED)
+		fd = c->role == ROLE_WORKER ? state_open_shared(c->sup, m.path, c->index == 0, why, sizeof why) : -E_PERM;
 	else
 		fd = files_open(c->sup, m.path, why, sizeof why);
 	reply_file(c, fd, why);

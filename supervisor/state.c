@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What outlives workers: opaque blobs the lead hands up (selections, rule switches, patches ...), kept as sealed memfds and
- * given to every new worker, and the counter pages. Those of `stored` are also written to the working directory: temporary
+ * given to every new worker, the counter pages, and the DNS memory of common/shm_fakeip.h. Those of `stored` are also written to the working directory: temporary
  * file, fsync, rename. Under a service manager all of it lies in its descriptor store as well and outlives a crash of this
  * process. */
 #include "supervisor/state.h"
@@ -17,6 +17,7 @@
 #include "common/err.h"
 #include "common/log.h"
 #include "common/memfd.h"
+#include "common/shm_fakeip.h"
 #include "common/shm_stat.h"
 #include "supervisor/child.h"
 #include "supervisor/inherit.h"
@@ -41,6 +42,25 @@ static const char *
 page_name(uint32_t slot, char out[static FDNAME_MAX])
 {
 	snprintf(out, FDNAME_MAX, "sluice/page/%02u", slot);
+	return out;
+}
+
+static const struct {
+	const char *name;
+	size_t size;
+	bool file;
+} shared[SHARED_KINDS] = {
+	{ "sluice.fakeip", sizeof(struct fake_table), true },
+	{ "sluice.fakeip6", sizeof(struct fake_table), true },
+	{ "fakeip", sizeof(struct fake_table), false },
+	{ "fakeip6", sizeof(struct fake_table), false },
+	{ "mapping", sizeof(struct mapping_table), false },
+};
+
+static const char *
+dns_name(uint32_t k, char out[static FDNAME_MAX])
+{
+	snprintf(out, FDNAME_MAX, "sluice/dns/%u", k);
 	return out;
 }
 
@@ -90,6 +110,17 @@ take_back(struct sup *s)
 	for (uint32_t i = 0; i < STAT_SLOTS; i++)
 		s->page[i].fd = old_page(s, page_name(i, name), true);
 	s->shared_fd = old_page(s, shared_name, false);
+	for (uint32_t k = 0; k < SHARED_KINDS; k++) {
+		int fd = inherit_take(s, dns_name(k, name));
+		void *p = fd != -1 ? memfd_map_shared(fd, shared[k].size, 0) : NULL;
+
+		if (p != NULL) {
+			munmap(p, shared[k].size);
+			s->dns_fd[k] = fd;
+			systemd_store(s, name, fd);
+		} else if (fd != -1)
+			close(fd);
+	}
 }
 
 static void
@@ -117,6 +148,8 @@ state_init(struct sup *s)
 {
 	for (int k = 0; k < STATE_KINDS_; k++)
 		s->state_fd[k] = -1;
+	for (int i = 0; i < SHARED_KINDS; i++)
+		s->dns_fd[i] = -1;
 	take_back(s);
 	if (s->shared_fd == -1) {
 		s->shared_fd = memfd_shared("shared", STAT_PAGE);
@@ -251,4 +284,58 @@ int
 state_page_dup(struct sup *s, uint32_t slot)
 {
 	return fcntl(s->page[slot].fd, F_DUPFD_CLOEXEC, 3);
+}
+
+/* ---- memory that the workers share for DNS */
+
+/* A file that has its blocks: a full disk must not kill who writes to the mapping. */
+static int
+shared_file(struct sup *s, const char *name, size_t size)
+{
+	int fd = openat(s->home_fd, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+	struct stat st;
+
+	if (fd == -1)
+		return -1;
+	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && ftruncate(fd, (off_t)size) == 0 &&
+	    (errno = posix_fallocate(fd, 0, (off_t)size)) == 0)
+		return fd;
+	close(fd);
+	return -1;
+}
+
+int
+state_open_shared(struct sup *s, const char *name, bool writable, char *why, size_t cap)
+{
+	char path[FDNAME_MAX];
+	int k = 0, fd;
+
+	while (k < SHARED_KINDS && strcmp(shared[k].name, name) != 0)
+		k++;
+	if (k == SHARED_KINDS) {
+		snprintf(why, cap, "no such memory");
+		return -E_INVAL;
+	}
+	if (s->dns_fd[k] == -1 && shared[k].file) {
+		s->dns_fd[k] = shared_file(s, name, shared[k].size);
+		if (s->dns_fd[k] == -1)
+			log_warn("%s/%s: %s: fake addresses are not kept on disk", s->home, name, strerror(errno));
+	}
+	if (s->dns_fd[k] == -1) {
+		s->dns_fd[k] = memfd_shared(name, shared[k].size);
+		systemd_store(s, dns_name((uint32_t)k, path), s->dns_fd[k]);
+	}
+	if (s->dns_fd[k] < 0) {
+		s->dns_fd[k] = -1;
+		snprintf(why, cap, "%s", strerror(errno));
+		return -E_SYS;
+	}
+	if (writable)
+		return fcntl(s->dns_fd[k], F_DUPFD_CLOEXEC, 3);
+	/* an open file description of its own, which cannot be written through */
+	snprintf(path, sizeof path, "/proc/self/fd/%d", s->dns_fd[k]);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd == -1)
+		snprintf(why, cap, "%s", strerror(errno));
+	return fd != -1 ? fd : -E_SYS;
 }

@@ -34,7 +34,8 @@ enum {
 	STOP_SLACK_MS = 1500,		/* after the grace: then SIGKILL; the tree ends within 2 s */
 	CHANGE_TIMEOUT_S = 6,		/* a worker that has not acknowledged by then is replaced; ports may need binding */
 	CHANGES_MAX = 256,		/* in flight */
-	RELOADS_MAX = 32		/* waiting; more are answered 503 */
+	RELOADS_MAX = 32,		/* waiting; more are answered 503 */
+	SHARED_KINDS = 5
 };
 
 struct sup;
@@ -113,6 +114,7 @@ struct sup {
 	int state_fd[STATE_KINDS_];	/* sealed memfds, -1 = none */
 	struct stat_page page[STAT_SLOTS];
 	int shared_fd;			/* the page all workers share */
+	int dns_fd[SHARED_KINDS];	/* memory of common/shm_fakeip.h, -1 = not asked for yet */
 	struct listeners *listeners;
 	struct reload *reload;
 	struct changes *changes;

@@ -16,6 +16,7 @@
 #include "common/strutil.h"
 #include "worker/change.h"
 #include "worker/delays.h"
+#include "worker/dns/fakeip.h"
 #include "worker/dns/resolver.h"
 #include "worker/dns/serve.h"
 #include "worker/gen.h"
@@ -209,6 +210,8 @@ apply_serve(struct worker *w)
 {
 	struct msg_log_level level = { .level = w->gen->general.log_level };
 
+	if (w->lead)
+		fakeip_start(w->gen);
 	dns_serve_start(w->gen);
 	for (int i = 0; i < w->gen->n_inbounds; i++)
 		inbound_serve(w->gen->inbounds[i]);

@@ -13,6 +13,7 @@
 #include "common/strutil.h"
 #include "worker/apply.h"
 #include "worker/delays.h"
+#include "worker/dns/fakeip.h"
 #include "worker/dns/resolver.h"
 #include "worker/group/group.h"
 #include "worker/ipc.h"
@@ -221,7 +222,8 @@ change_apply(struct worker *w, const struct msg_change *m, struct wire *payload)
 	case CHANGE_FLUSH_DNS:
 		resolver_flush(w->gen);
 		break;
-	case CHANGE_FLUSH_FAKEIP:	/* no pool yet: empty already */
+	case CHANGE_FLUSH_FAKEIP:
+		fakeip_flush(w->gen);
 		break;
 	case CHANGE_GC:
 		pool_trim();

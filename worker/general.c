@@ -121,7 +121,7 @@ static const struct field geox_fields[] = {
 	FIELD("geosite", KIND_STR, geox_geosite),
 };
 static const struct field profile_fields[] = {
-	FIELD("store-selected", KIND_BOOL, store_selected), LATER("store-fake-ip", KIND_BOOL, store_fake_ip),
+	FIELD("store-selected", KIND_BOOL, store_selected), FIELD("store-fake-ip", KIND_BOOL, store_fake_ip),
 };
 
 /* The reference takes any number and fails to listen, which it only logs. */

@@ -55,7 +55,9 @@ LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 		check(&q, dns_reply_empty(&q, out, q.udp_size, rc), q.udp_size);
 	if (rc == 0 && dns_question_host(&q, host)) {
 		if (q.type == DNS_T_A || q.type == DNS_T_AAAA)
-			check(&q, dns_reply_ips(&q, out, q.udp_size, ips, 2), q.udp_size);
+			check(&q, dns_reply_ips(&q, out, q.udp_size, NULL, ips, 2, DNS_REPLY_TTL), q.udp_size);
+		check(&q, dns_reply_name(&q, out, q.udp_size, host, 1), q.udp_size);
+		check(&q, dns_reply_ips(&q, out, q.udp_size, host, ips, 2, 1), q.udp_size);
 		for (int i = 0; i < 2; i++) {
 			size_t cap = i == 0 ? q.udp_size : sizeof(out);
 

@@ -11,6 +11,7 @@
 
 #include "common/log.h"
 #include "common/strutil.h"
+#include "worker/dns/fakeip.h"
 #include "worker/group/group.h"
 
 struct routing {
@@ -135,6 +136,31 @@ look_in_hosts(struct conn *c)
 		c->meta.dst_ip = pick_ip(ips, n);
 		c->meta.dns_mode = DNS_HOSTS;
 	}
+}
+
+/* An address that stands for a name: of fake-ip, or of an answer given lately. False: a fake one that is nobody's. */
+static bool
+look_behind(struct conn *c)
+{
+	char name[HOST_MAX + 1];
+	bool mapped;
+
+	if (c->meta.host[0] != '\0')
+		return true;
+	switch (fakeip_behind(c->w->gen, &c->meta.dst_ip, name, &mapped)) {
+	case FAKE_FOREIGN:
+		return true;
+	case FAKE_MISSING:
+		return false;
+	case FAKE_FOUND:
+		break;
+	}
+	if (conn_set_host(c, name, strlen(name)) != 0 || c->meta.host[0] == '\0')
+		return mapped;
+	c->meta.dns_mode = mapped ? DNS_REDIR_HOST : DNS_FAKE_IP;
+	if (!mapped)
+		c->meta.dst_ip = (struct ip){ .family = 0 };
+	return true;
 }
 
 static void on_resolved(void *arg, int err, const struct ip *ips, int n);
@@ -262,6 +288,13 @@ void
 conn_route(struct conn *c, route_cb *done)
 {
 	c->state = CONN_ROUTING;
+	if (!look_behind(c)) {
+		char ip[ADDR_TEXT_MAX];
+
+		log_debug("fake DNS record %s missing", ip_text(&c->meta.dst_ip, ip));
+		finish(c, done, NULL, E_NOTFOUND);
+		return;
+	}
 	look_in_hosts(c);
 	if (c->meta.network == NET_UDP && c->meta.dst_ip.family == 0 && c->meta.host[0] != '\0')
 		wait_for_ip(c, NULL, done);
@@ -354,7 +387,8 @@ on_routed(struct conn *c, struct outbound *ob, int err)
 	struct dial dial = { .to = &to, .meta = &c->meta, .chain = &c->chain };
 
 	if (ob == NULL) {
-		failed(c, err != 0 ? err : E_REJECTED, err == E_NOTFOUND ? "proxy not found" : NULL);
+		failed(c, err != 0 ? err : E_REJECTED, err != E_NOTFOUND ? NULL : c->meta.special_proxy[0] != '\0' ?
+		    "proxy not found" : "fake DNS record missing");
 		return;
 	}
 	if (c->meta.dns_mode == DNS_HOSTS && to.ip.family != 0)

@@ -10,6 +10,7 @@
 
 #include "common/map.h"
 #include "common/strutil.h"
+#include "worker/dns/fakeip.h"
 
 struct client {			/* as the socket gave it, and nothing but it: compared and hashed as bytes */
 	struct udp_port *port;
@@ -25,6 +26,8 @@ struct udp_session {
 	struct client client;
 	uint64_t hash;
 	struct ip local;		/* source of the answers; none = the socket's choice */
+	struct ip fake;			/* the routed target as the client knows it, where that is a fake address */
+	uint16_t fake_port;
 	struct dgram *out;		/* NULL while routing */
 	char *asked;			/* name of the routed target as the client wrote it; NULL = none; owned */
 	struct dgram_queue early;
@@ -211,9 +214,13 @@ answer(struct udp_session *s, const struct packet *p, int n)
 	int k = 0;
 
 	for (int i = 0; i < n && k < DGRAM_BATCH; i++) {
-		int head = port->wrap != NULL ? port->wrap(port->inbound, &p[i].addr, reply.header[k]) : 0;
+		struct target from = p[i].addr;
+		int head;
 		const uint8_t *data = p[i].data;
 
+		if (s->fake.family != 0 && from.port == s->fake_port)
+			from = (struct target){ .ip = s->fake, .port = from.port };
+		head = port->wrap != NULL ? port->wrap(port->inbound, &from, reply.header[k]) : 0;
 		if (head < 0 || head > UDP_WRAP_MAX)
 			continue;
 		reply.v[k][0] = (struct iovec){ reply.header[k], (size_t)head };
@@ -418,10 +425,26 @@ udp_input(struct udp_port *port, const union sockaddr_any *client, const struct 
     enum in_kind kind, const char *user, const uint8_t *p, size_t n)
 {
 	struct udp_session *s = batch.s;
+	char host[HOST_MAX + 1];
+	struct ip fake = { .family = 0 };
+	struct target behind;
 	struct client k;
 	uint64_t hash;
 	bool fresh = false;
 
+	/* a fake address stands for its name in every packet, not only in that which is routed */
+	if (to->host == NULL || to->host[0] == '\0') {
+		switch (fakeip_name(port->w->gen, &to->ip, host)) {
+		case FAKE_FOREIGN:
+			break;
+		case FAKE_MISSING:
+			return;
+		case FAKE_FOUND:
+			behind = (struct target){ .host = host, .port = to->port };
+			fake = to->ip;
+			to = &behind;
+		}
+	}
 	client_make(&k, port, client);
 	if (s == NULL || memcmp(&s->client, &k, sizeof(k)) != 0) {
 		udp_flush();
@@ -432,6 +455,10 @@ udp_input(struct udp_port *port, const union sockaddr_any *client, const struct 
 			if (s == NULL)
 				return;
 			fresh = true;
+			if (fake.family != 0)
+				s->c->meta.dns_mode = DNS_FAKE_IP;
+			s->fake = fake;
+			s->fake_port = to->port;
 		}
 		list_remove(&s->lru);
 		list_append(&table.lru, &s->lru);

@@ -9,6 +9,7 @@
 
 #include "common/list.h"
 #include "worker/dns/config.h"
+#include "worker/dns/fakeip.h"
 #include "worker/dns/resolver.h"
 #include "worker/gen.h"
 #include "worker/loop/loop.h"
@@ -79,6 +80,8 @@ struct resolver {
 	struct question *questions[QUESTION_BUCKETS];	/* at most RESOLVER_INFLIGHT_MAX */
 	int n_questions;
 	struct cache cache;
+	struct fake_pool fake4, fake6;
+	struct mapping_table *mapping;	/* NULL: none */
 };
 
 /* ---- question.c: a question is asked once, however many wait for its answer. name: lower case, no final dot. */
@@ -100,6 +103,9 @@ const struct upstreams *dns_policy_find(const struct resolver *r, enum resolve_u
 int system_servers(struct worker *w, struct ip out[static SYSTEM_SERVERS_MAX]);
 int resolv_conf_read(char *text, struct ip out[static SYSTEM_SERVERS_MAX]);	/* the text is changed */
 void system_hosts(struct gen *g);
+
+/* fakeip.c: memory that all workers share, read-only but for the lead; NULL when there is none. CONFIGURING only. */
+void *shared_map(struct worker *w, const char *name, size_t size);
 
 /* transport.c. The message is lent: useful (of A and AAAA: with an address), or, when no server had such a one, empty. err
  * else: E_TIMEOUT, E_DNS (every server failed or refused), E_LIMIT. */

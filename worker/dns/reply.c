@@ -244,24 +244,56 @@ dns_reply_empty(const struct dns_question *q, uint8_t *out, size_t cap, int rcod
 	return rc == 0 ? finish(&w, q, rcode == DNS_R_OK ? DNS_F_AA : 0, rcode) : rc;
 }
 
-int
-dns_reply_ips(const struct dns_question *q, uint8_t *out, size_t cap, const struct ip *ips, int n)
+/* A record of the question's name that holds another name. */
+static bool
+put_alias(struct writer *w, const struct dns_question *q, unsigned type, const uint8_t *name, size_t n, uint32_t ttl)
 {
-	int family = q->type == DNS_T_A ? 4 : 6, rc;
+	struct record r = record_begin(w, q->name, q->n, type, ttl);
+
+	return record_end(w, &r, r.ok && put_name(w, name, n), DNS_ANSWER);
+}
+
+int
+dns_reply_ips(const struct dns_question *q, uint8_t *out, size_t cap, const char *alias, const struct ip *ips, int n,
+    uint32_t ttl)
+{
+	uint8_t target[DNS_NAME_MAX];
+	const uint8_t *name = q->name;
+	int family = q->type == DNS_T_A ? 4 : 6, len = q->n, rc;
 	struct writer w;
 
-	rc = begin(&w, q, out, cap);
+	if (alias != NULL) {
+		name = target;
+		len = dns_name_wire(target, alias);
+	}
+	rc = len < 0 ? len : begin(&w, q, out, cap);
 	if (rc != 0)
 		return rc;
+	if (alias != NULL && !put_alias(&w, q, DNS_T_CNAME, target, (size_t)len, DNS_REPLY_TTL))
+		return finish(&w, q, DNS_F_AA, DNS_R_OK);
 	for (int i = 0; i < n; i++) {
 		struct record r;
 
 		if (ips[i].family != family)
 			continue;
-		r = record_begin(&w, q->name, q->n, q->type, DNS_REPLY_TTL);
+		r = record_begin(&w, name, (size_t)len, q->type, ttl);
 		if (!record_end(&w, &r, r.ok && put(&w, ips[i].b, family == 4 ? 4 : 16), DNS_ANSWER))
 			break;
 	}
+	return finish(&w, q, DNS_F_AA, DNS_R_OK);
+}
+
+int
+dns_reply_name(const struct dns_question *q, uint8_t *out, size_t cap, const char *name, uint32_t ttl)
+{
+	uint8_t wire[DNS_NAME_MAX];
+	int len = dns_name_wire(wire, name), rc;
+	struct writer w;
+
+	rc = len < 0 ? len : begin(&w, q, out, cap);
+	if (rc != 0)
+		return rc;
+	(void)put_alias(&w, q, DNS_T_PTR, wire, (size_t)len, ttl);
 	return finish(&w, q, DNS_F_AA, DNS_R_OK);
 }
 
@@ -390,7 +422,6 @@ dns_reply_alias(const struct dns_question *q, uint8_t *out, size_t cap, const ch
 {
 	uint8_t target[DNS_NAME_MAX];
 	int len = dns_name_wire(target, alias), rc;
-	struct record r;
 	struct dns_msg m;
 	struct dns_rr rr;
 	struct writer w;
@@ -398,8 +429,7 @@ dns_reply_alias(const struct dns_question *q, uint8_t *out, size_t cap, const ch
 	rc = len < 0 ? len : begin(&w, q, out, cap);
 	if (rc != 0)
 		return rc;
-	r = record_begin(&w, q->name, q->n, DNS_T_CNAME, DNS_REPLY_TTL);
-	if (!record_end(&w, &r, r.ok && put_name(&w, target, (size_t)len), DNS_ANSWER) || msg == NULL)
+	if (!put_alias(&w, q, DNS_T_CNAME, target, (size_t)len, DNS_REPLY_TTL) || msg == NULL)
 		return finish(&w, q, DNS_F_AA, DNS_R_OK);
 	if (dns_open(&m, msg, n) != 0 || (m.flags & DNS_F_QR) == 0)
 		return -E_PROTO;

@@ -36,8 +36,11 @@ bool dns_question_host(const struct dns_question *q, char out[static HOST_MAX + 
 /* All of these write a reply of at most cap bytes, cap >= DNS_REPLY_MIN; what does not fit is left out and TC set. The length or
  * -E_*. */
 int dns_reply_empty(const struct dns_question *q, uint8_t *out, size_t cap, int rcode);
-/* The addresses of the family that is asked for. */
-int dns_reply_ips(const struct dns_question *q, uint8_t *out, size_t cap, const struct ip *ips, int n);
+/* The addresses of the family that is asked for; behind a CNAME to alias unless that is NULL. */
+int dns_reply_ips(const struct dns_question *q, uint8_t *out, size_t cap, const char *alias, const struct ip *ips, int n,
+    uint32_t ttl);
+/* The name of an address (PTR). */
+int dns_reply_name(const struct dns_question *q, uint8_t *out, size_t cap, const char *name, uint32_t ttl);
 /* A name server's answer to the same question, but for its OPT record and what follows that. -E_PROTO: it is no such thing. */
 int dns_reply_pass(const struct dns_question *q, uint8_t *out, size_t cap, const uint8_t *msg, size_t n);
 /* A CNAME to alias, then the addresses, aliases and SOA of a name server's answer to a question for alias; msg NULL: the CNAME

@@ -444,6 +444,8 @@ resolver_start(struct gen *g, struct cfg_err *err)
 	list_init(&r->exchanges);
 	cache_init(&r->cache, (size_t)r->conf.cache_max, r->conf.arc);
 	upstreams_make(r);
+	fakeip_open(g);
+	mapping_open(g);
 	if (r->conf.enable && r->conf.use_system_hosts && (no_hosts == NULL || str_equal(no_hosts, "") ||
 	    str_equal(no_hosts, "0") || str_case_equal(no_hosts, "false")))
 		system_hosts(g);

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The DNS server of dns.listen; see serve.h. A question goes through the stages of spec/config.md 14.2: hosts, (fake-ip and
- * mapping when they are there), the resolver. Messages are read and written by reply.c, TCP clients are serve_tcp.c's; this file
+/* The DNS server of dns.listen; see serve.h. A question goes through the stages of stages.c. Messages are read and written by reply.c, TCP clients are serve_tcp.c's; this file
  * owns the listeners and the pool of questions in flight.
  *
  * A question may outlive its client: resolver_query() cannot be cancelled, so the answer to one whose client has gone is dropped
@@ -25,8 +24,7 @@
 enum {
 	PACKET_BATCH = 32,		/* datagrams of one recvmmsg(); PACKET_ROUNDS of them in one turn */
 	PACKET_ROUNDS = 8,
-	LOST_LOG_MS = 1000,
-	HOSTS_IPS_MAX = 2 * RESOLVE_IPS_MAX
+	LOST_LOG_MS = 1000
 };
 
 static const char too_many[] = "too many questions in flight";
@@ -41,11 +39,20 @@ static struct {				/* one batch, and the control of one reply; used within a cal
 	union sockaddr_any peer[PACKET_BATCH];
 	struct iovec iov[PACKET_BATCH];
 	struct mmsghdr msg[PACKET_BATCH];
+} scratch;
+
+static struct {				/* replies on their way out: sent after each batch that was read */
+	uint8_t data[PACKET_BATCH][DNS_REPLY_UDP_MAX];
 	union {
 		struct cmsghdr align;
 		uint8_t b[CMSG_SPACE(sizeof(struct in6_pktinfo))];
-	} source;
-} scratch;
+	} source[PACKET_BATCH];
+	union sockaddr_any peer[PACKET_BATCH];
+	struct iovec iov[PACKET_BATCH];
+	struct mmsghdr msg[PACKET_BATCH];
+	int n;
+	bool wait;			/* more may follow */
+} replies;
 
 /* ---- questions in flight */
 
@@ -66,8 +73,8 @@ serve_query_new(struct serve *s)
 	return q;
 }
 
-static void
-query_free(struct query *q)
+void
+serve_query_free(struct query *q)
 {
 	struct serve *s = q->s;
 
@@ -97,7 +104,7 @@ serve_lose(struct serve *s, const char *why)
 static void
 source_control(const struct query *q, struct msghdr *m)
 {
-	struct cmsghdr *h = &scratch.source.align;
+	struct cmsghdr *h = &replies.source[replies.n].align;
 	union sockaddr_any sa;
 
 	if (q->local.family == 0 || (!q->mapped && q->local.family != 4))
@@ -123,143 +130,61 @@ source_control(const struct query *q, struct msghdr *m)
 }
 
 static void
-udp_send(const struct query *q, size_t n)
+udp_flush(struct serve *s)
 {
-	struct iovec v = { serve_room(q->s), n };
-	union sockaddr_any sa;
-	struct msghdr m = { .msg_name = &sa, .msg_iov = &v, .msg_iovlen = 1 };
+	int at = 0;
 
-	m.msg_namelen = q->mapped ? ip_to_sockaddr6(&sa, &q->peer, q->port) : ip_to_sockaddr(&sa, &q->peer, q->port);
-	if (q->mapped)
-		sa.in6.sin6_scope_id = q->scope;
-	source_control(q, &m);
-	if (sendmsg(q->s->udp, &m, MSG_DONTWAIT | MSG_NOSIGNAL) == -1)
-		serve_lose(q->s, "the socket takes no answer");
-	else
-		q->s->answered++;
+	while (at < replies.n) {
+		int k = sendmmsg(s->udp, replies.msg + at, (unsigned)(replies.n - at), MSG_DONTWAIT | MSG_NOSIGNAL);
+
+		if (k <= 0)
+			serve_lose(s, "the socket takes no answer");
+		else
+			s->answered += (unsigned)k;
+		at += k > 0 ? k : 1;
+	}
+	replies.n = 0;
 }
 
-static size_t
-limit(const struct query *q)
+static void
+udp_send(const struct query *q, size_t n)
+{
+	union sockaddr_any *sa = &replies.peer[replies.n];
+	struct msghdr *m = &replies.msg[replies.n].msg_hdr;
+
+	memcpy(replies.data[replies.n], serve_room(q->s), n);
+	replies.iov[replies.n] = (struct iovec){ replies.data[replies.n], n };
+	*m = (struct msghdr){ .msg_name = sa, .msg_iov = &replies.iov[replies.n], .msg_iovlen = 1 };
+	m->msg_namelen = q->mapped ? ip_to_sockaddr6(sa, &q->peer, q->port) : ip_to_sockaddr(sa, &q->peer, q->port);
+	if (q->mapped)
+		sa->in6.sin6_scope_id = q->scope;
+	source_control(q, m);
+	replies.n++;
+	if (!replies.wait || replies.n == PACKET_BATCH)
+		udp_flush(q->s);
+}
+
+size_t
+serve_limit(const struct query *q)
 {
 	return q->tcp ? DNS_MSG_MAX : q->q.udp_size;
 }
 
-/* Sends the n bytes in room(), SERVFAIL when n is an error, and ends the question. */
-static void
-finish(struct query *q, int n)
+void
+serve_finish(struct query *q, int n)
 {
 	struct client *c = q->client;
 
 	if (n < 0)
-		n = dns_reply_empty(&q->q, serve_room(q->s), limit(q), DNS_R_SERVFAIL);
+		n = dns_reply_empty(&q->q, serve_room(q->s), serve_limit(q), DNS_R_SERVFAIL);
 	if (n > 0 && !q->tcp)
 		udp_send(q, (size_t)n);
-	query_free(q);
+	serve_query_free(q);
 	if (c == NULL)
 		return;
 	if (n > 0)
 		serve_client_send(c, (size_t)n);
 	serve_client_settle(c);
-}
-
-static void
-finish_empty(struct query *q, int rcode)
-{
-	if (q->alias != NULL && rcode == DNS_R_OK)
-		finish(q, dns_reply_alias(&q->q, serve_room(q->s), limit(q), q->alias, NULL, 0));
-	else
-		finish(q, dns_reply_empty(&q->q, serve_room(q->s), limit(q), rcode));
-}
-
-/* ---- the stages of a question; each tells whether it has answered */
-
-/* Addresses that hosts has, and names that it renames: then the other stages ask for the alias. */
-static bool
-stage_hosts(struct query *q, const char **host)
-{
-	struct ip ips[HOSTS_IPS_MAX];
-	const struct gen *g = q->s->g;
-	const char *alias;
-	bool address = q->q.type == DNS_T_A || q->q.type == DNS_T_AAAA;
-	int n;
-
-	if (!g->resolver->conf.use_hosts || (!address && q->q.type != DNS_T_CNAME))
-		return false;
-	n = hosts_find(g, *host, ips, HOSTS_IPS_MAX, &alias);
-	if (address && n > 0) {
-		finish(q, dns_reply_ips(&q->q, serve_room(q->s), limit(q), ips, n));
-		return true;
-	}
-	if (alias == NULL)
-		return false;
-	if (!address) {
-		finish_empty(q, DNS_R_OK);	/* not the alias: spec/config.md 14.2 */
-		return true;
-	}
-	q->alias = *host = alias;
-	return false;
-}
-
-static void
-on_answer(void *arg, int err, const uint8_t *msg, size_t n)
-{
-	struct query *q = arg;
-
-	if (q->tcp && q->client == NULL)
-		query_free(q);
-	else if (err != 0 || msg == NULL)
-		finish(q, -E_DNS);
-	else if (q->alias != NULL)
-		finish(q, dns_reply_alias(&q->q, serve_room(q->s), limit(q), q->alias, msg, n));
-	else
-		finish(q, dns_reply_pass(&q->q, serve_room(q->s), limit(q), msg, n));
-}
-
-static void
-stage_resolver(struct query *q, const char *host)
-{
-	struct gen *g = q->s->g;
-	const uint8_t *msg;
-	size_t n;
-	int rc;
-
-	if (q->q.type == DNS_T_AAAA && !(g->general.ipv6 && g->resolver->conf.ipv6)) {
-		finish_empty(q, DNS_R_OK);
-		return;
-	}
-	if (resolver_known(g, host, q->q.type, &msg, &n)) {
-		on_answer(q, 0, msg, n);
-		return;
-	}
-	rc = resolver_query(g, &q->wait, host, q->q.type, on_answer, q);
-	if (rc != 0)
-		finish(q, rc);
-}
-
-void
-serve_query_run(struct query *q, const uint8_t *p, size_t n)
-{
-	int rc = dns_question_read(&q->q, p, n);
-	char text[HOST_MAX + 1];
-	const char *host = text;
-
-	if (rc < 0) {
-		finish(q, 0);		/* no question */
-		return;
-	}
-	if (rc > 0) {
-		finish_empty(q, rc);
-		return;
-	}
-	if (!dns_question_host(&q->q, text)) {
-		finish(q, -E_INVAL);	/* the resolver could not ask for it either */
-		return;
-	}
-	if (stage_hosts(q, &host))
-		return;
-	/* the fake-ip and the mapping stage come here */
-	stage_resolver(q, host);
 }
 
 /* ---- UDP */
@@ -312,7 +237,7 @@ packet(struct serve *s, int i)
 	if (s->wildcard)
 		q->local = local_of(m);
 	if (q->port == 0)
-		query_free(q);		/* nowhere to answer to */
+		serve_query_free(q);		/* nowhere to answer to */
 	else
 		serve_query_run(q, scratch.data[i], scratch.msg[i].msg_len);
 	return true;
@@ -340,9 +265,12 @@ on_packets(struct ev_loop *ev, ev_io *io, int revents)
 	for (int round = 0; round < PACKET_ROUNDS; round++) {
 		int n = receive(s->udp);
 
+		replies.wait = true;
 		for (int i = 0; i < n; i++)
 			if (!packet(s, i))
 				serve_lose(s, too_many);
+		replies.wait = false;
+		udp_flush(s);
 		if (n < PACKET_BATCH)
 			return;
 	}

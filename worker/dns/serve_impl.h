@@ -77,8 +77,14 @@ serve_room(struct serve *s)
 
 /* serve.c */
 struct query *serve_query_new(struct serve *s);		/* NULL: DNS_SERVE_QUESTIONS_MAX are in flight */
-void serve_query_run(struct query *q, const uint8_t *p, size_t n);	/* q belongs to its stages from here on */
+size_t serve_limit(const struct query *q);		/* of the reply's length */
+/* Sends the n bytes in serve_room(), SERVFAIL when n is an error, nothing when it is 0; ends the question. */
+void serve_finish(struct query *q, int n);
+void serve_query_free(struct query *q);			/* without an answer */
 void serve_lose(struct serve *s, const char *why);	/* counts a question without answer, and logs it now and then */
+
+/* stages.c */
+void serve_query_run(struct query *q, const uint8_t *p, size_t n);	/* q belongs to its stages from here on */
 
 /* serve_tcp.c */
 void serve_tcp_init(struct serve *s, int fd);

@@ -45,7 +45,7 @@ lib = $(call obj,$(filter-out %/main.c,$(1)))
 
 LIBS_common     := -lev -lseccomp
 LIBS_supervisor := -lev
-LIBS_worker     := -lev -lseccomp -lssl -lcrypto -lpcre2-8
+LIBS_worker     := -lev -lseccomp -lssl -lcrypto -lpcre2-8 -lnghttp2
 LIBS_loader     := -lev -lseccomp -lyaml -lcjson -lzstd
 LIBS_controller := -lev -lseccomp -lssl -lcrypto -lcjson -lcivetweb -lwslay
 PROGRAMS := $(B)/sluice $(B)/libexec/sluice-worker $(B)/libexec/sluice-loader $(B)/libexec/sluice-controller

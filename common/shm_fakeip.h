@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* The memory that the workers share for DNS, and the sizes that the supervisor makes it with; it never looks inside. Written by the
- * lead (two of them for the moment in which a generation takes over from another), read by every worker.
+/* The memory that the workers share for DNS, and the sizes that the supervisor makes it with; it never looks inside. Written
+ * by the lead (two of them for the moment in which a generation takes over from another), read by every worker.
  *
- * Fake addresses: HOME/sluice.fakeip and sluice.fakeip6, or memory that lives as long as the supervisor. Slot i holds the name of the
- * address whose offset in the pool is i modulo the number of slots, so a reader needs no index. A slot is written between two odd and
- * even values of seq and carries a checksum over its content, keyed by the pool: what a crash or another pool left is empty. Names that
- * do not fit go on in a tail. Everything else is the writers': a lock, the place where the pool is at, and an index from names to
- * slots, made anew by each lead that takes over. */
+ * Fake addresses: HOME/sluice.fakeip and sluice.fakeip6, or memory that lives as long as the supervisor. Slot i holds the
+ * name of the address whose offset in the pool is i modulo the number of slots, so a reader needs no index. A slot is
+ * written between two odd and even values of seq and carries a checksum over its content, keyed by the pool: what a crash or
+ * another pool left is empty. Names that do not fit go on in a tail. Everything else is the writers': a lock, the place
+ * where the pool is at, and an index from names to slots, made anew by each lead that takes over. */
 #ifndef SLUICE_COMMON_SHM_FAKEIP_H
 #define SLUICE_COMMON_SHM_FAKEIP_H
 

@@ -5,7 +5,7 @@
 #   deps.sh --list SET   prints the packages of a set             deps.sh --missing SET  prints those that are not installed
 set -eu
 
-BUILD="gcc libc6-dev make libev-dev libseccomp-dev libssl-dev libpcre2-dev libyaml-dev libzstd-dev libcjson-dev libcivetweb-dev libwslay-dev"
+BUILD="gcc libc6-dev make libev-dev libseccomp-dev libssl-dev libpcre2-dev libnghttp2-dev libyaml-dev libzstd-dev libcjson-dev libcivetweb-dev libwslay-dev"
 RUN="ca-certificates curl"
 TEST="clang-14 libclang-rt-14-dev libcmocka-dev openssl python3"
 

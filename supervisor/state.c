@@ -323,7 +323,8 @@ state_open_shared(struct sup *s, const char *name, bool writable, char *why, siz
 	}
 	if (s->dns_fd[k] == -1) {
 		s->dns_fd[k] = memfd_shared(name, shared[k].size);
-		systemd_store(s, dns_name((uint32_t)k, path), s->dns_fd[k]);
+		if (s->dns_fd[k] >= 0)
+			systemd_store(s, dns_name((uint32_t)k, path), s->dns_fd[k]);
 	}
 	if (s->dns_fd[k] < 0) {
 		s->dns_fd[k] = -1;

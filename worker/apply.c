@@ -49,6 +49,46 @@ target_usable(struct outbound *ob, const struct meta *m)
 	return leaf != leaf->gen->pass && (m->network != NET_UDP || outbound_udp(ob));
 }
 
+/* How name servers are reached through outbounds, which lie to the right of dns/. */
+static enum dns_via
+dns_via(struct gen *g, const char *name)
+{
+	struct outbound *ob = outbound_find(g, name);
+	const struct outbound *leaf = ob != NULL ? outbound_leaf(ob, NULL) : NULL;
+
+	return ob == NULL ? DNS_VIA_UNKNOWN : leaf == g->direct || leaf == g->compatible ? DNS_VIA_DIRECT : DNS_VIA_PROXY;
+}
+
+/* What the rules say of a name server, without waiting: its address is known, and no process asks. */
+static struct outbound *
+by_rules(struct gen *g, struct meta *meta)
+{
+	struct match m = { .list = g->rules, .resolved = true, .process_known = true };
+
+	if (g->general.mode != MODE_RULE)
+		return g->general.mode == MODE_GLOBAL ? g->global : g->direct;
+	return rules_walk(&m, meta, loop_wall_ns()) == MATCH_HIT ? m.verdict.outbound : g->direct;
+}
+
+static struct stream *
+dns_dial(struct gen *g, const char *name, const struct target *to)
+{
+	struct target target = *to;
+	struct meta meta;
+	struct dial dial = { .to = &target, .meta = &meta, .deadline_ms = g->w->loop.now_ms + RESOLVER_TIMEOUT_MS };
+	struct outbound *ob;
+
+	meta_init(&meta);
+	meta.kind = IN_INNER;
+	meta.host = to->host;
+	meta.dst_ip = to->ip;
+	meta.dst_port = to->port;
+	ob = name != NULL ? outbound_find(g, name) : by_rules(g, &meta);
+	if (target.ip.family != 0)
+		target.host = "";	/* nobody looks it up again, least of all at the server that is dialled */
+	return ob != NULL ? outbound_dial(ob, &dial) : NULL;
+}
+
 static int
 link_dialers(struct gen *g, const struct cfg_node *root, struct cfg_err *err)
 {
@@ -172,6 +212,7 @@ apply_config(struct worker *w, int tree_fd, struct cfg_err *err)
 	g->root = tree.root;
 	g->rule_hooks.find = target_find;
 	g->rule_hooks.usable = target_usable;
+	g->dns_hooks = (struct dns_hooks){ .via = dns_via, .dial = dns_dial };
 	arena_init(&g->arena);
 	map_init(&g->proxies);
 	map_init(&g->nodes);

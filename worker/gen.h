@@ -71,6 +71,15 @@ struct node_set {		/* the nodes of one proxy-provider; provider/ owns them and t
 	int n;
 };
 
+struct stream;
+struct target;
+enum dns_via { DNS_VIA_UNKNOWN, DNS_VIA_DIRECT, DNS_VIA_PROXY };
+struct dns_hooks {		/* what dns/ must know of outbounds, which lie to its right; apply.c fills them before resolver_start() */
+	enum dns_via (*via)(struct gen *, const char *name);	/* what goes through this proxy or group would go now */
+	/* through it, or as the rules say when it is NULL; a new stream, or NULL: it cannot be dialled. to is lent */
+	struct stream *(*dial)(struct gen *, const char *name, const struct target *to);
+};
+
 struct gen {
 	struct worker *w;
 	struct arena arena;
@@ -92,6 +101,7 @@ struct gen {
 	struct rule_provider *rule_providers;	/* provider/ruleset.h, in file order */
 	int n_rule_providers;
 	struct rule_hooks rule_hooks;
+	struct dns_hooks dns_hooks;
 	struct regex_env *regex;	/* scratch of every pattern, match/regex.h; NULL until the first one */
 	struct inbound **inbounds;
 	int n_inbounds;

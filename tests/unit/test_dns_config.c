@@ -206,19 +206,20 @@ test_server_forms(void **state)
 		const char *host;
 		uint16_t port;
 		const char *path, *user, *via;
-		bool is_ip, plain;
+		bool is_ip, usable;
 	} t[] = {
 		{ "1.1.1.1", DNS_NET_UDP, "1.1.1.1", 53, "", "", NULL, true, true },
 		{ "1.1.1.1:5353", DNS_NET_UDP, "1.1.1.1", 5353, "", "", NULL, true, true },
-		{ "dns.test", DNS_NET_UDP, "dns.test", 53, "", "", NULL, false, false },
+		{ "dns.test", DNS_NET_UDP, "dns.test", 53, "", "", NULL, false, true },
 		{ "2001:db8::1", DNS_NET_UDP, "2001:db8::1", 53, "", "", NULL, true, true },
 		{ "[2001:db8::1]:54", DNS_NET_UDP, "2001:db8::1", 54, "", "", NULL, true, true },
 		{ "udp://8.8.8.8#DIRECT", DNS_NET_UDP, "8.8.8.8", 53, "", "", "DIRECT", true, true },
-		{ "8.8.8.8#my%20proxy", DNS_NET_UDP, "8.8.8.8", 53, "", "", "my proxy", true, false },
+		{ "8.8.8.8#my%20proxy", DNS_NET_UDP, "8.8.8.8", 53, "", "", "my proxy", true, true },
 		{ "TCP://8.8.8.8", DNS_NET_TCP, "8.8.8.8", 53, "", "", NULL, true, true },
-		{ "tls://h", DNS_NET_TLS, "h", 853, "", "", NULL, false, false },
+		{ "tls://h", DNS_NET_TLS, "h", 853, "", "", NULL, false, true },
 		{ "quic://[::1]", DNS_NET_QUIC, "::1", 853, "", "", NULL, true, false },
 		{ "https://u:p@h:444/q?x=1#proxy&h3=true", DNS_NET_HTTPS, "h", 444, "/q?x=1", "u:p", "proxy", false, false },
+		{ "https://h/q", DNS_NET_HTTPS, "h", 443, "/q", "", NULL, false, true },
 		{ "http://1.2.3.4/q", DNS_NET_HTTP, "1.2.3.4", 80, "/q", "", NULL, true, false },
 		{ "system", DNS_NET_SYSTEM, NULL, 0, "", "", NULL, false, true },
 		{ "system://", DNS_NET_SYSTEM, NULL, 0, "", "", NULL, false, true },
@@ -243,7 +244,7 @@ test_server_forms(void **state)
 		assert_string_equal(s.user, t[i].user);
 		assert_true(str_equal(s.via, t[i].via));
 		assert_int_equal(s.ip.family != 0, t[i].is_ip);
-		assert_int_equal(dns_server_plain(&s), t[i].plain);
+		assert_int_equal(dns_server_usable(&s), t[i].usable);
 	}
 	arena_free(&a);
 }
@@ -298,16 +299,16 @@ test_parse_warns(void **state)
 	(void)state;
 	assert_int_equal(
 	    load(&f,
-		"dns: {enable: true, listen: '0.0.0.0:53', enhanced-mode: fake-ip, nameserver: [1.1.1.1, 'tls://8.8.8.8'], "
+		"dns: {enable: true, listen: '0.0.0.0:53', enhanced-mode: fake-ip, nameserver: [1.1.1.1, 'quic://8.8.8.8'], "
 		"namserver: [x], "
 		"prefer-h3: true, fallback: [8.8.8.8], nameserver-policy: {a.b: 1.1.1.1, 'geosite:cn': 1.1.1.1}, "
-		"fake-ip-filter: ['geosite:cn'], direct-nameserver: ['https://h/q']}\n"),
+		"fake-ip-filter: ['geosite:cn'], direct-nameserver: ['https://h/q#h3=true']}\n"),
 	    0);
 	assert_non_null(strstr(logged, "dns.prefer-h3 does not work yet"));
 	assert_non_null(strstr(logged, "dns.fallback-filter.geoip: no GeoIP data"));
 	assert_non_null(strstr(logged, "nameserver-policy: geosite:cn does not work yet"));
 	assert_non_null(strstr(logged, "dns.fake-ip-filter: geosite:cn does not work yet"));
-	assert_non_null(strstr(logged, "dns.nameserver: tls://8.8.8.8 does not work yet"));
+	assert_non_null(strstr(logged, "dns.nameserver: quic://8.8.8.8 does not work yet"));
 	assert_non_null(strstr(logged, "dns.direct-nameserver: no server of this list can be asked"));
 	assert_non_null(strstr(logged, "unknown key namserver is ignored, did you mean nameserver?"));
 	assert_null(strstr(logged, "1.1.1.1 does not"));

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Unit tests of worker/dns/fake_pool.c, mapping.c and fake_filter.c: order and recycling of addresses, and what is left of a table that
- * another generation, a crash or another pool wrote. */
+/* Unit tests of worker/dns/fake_pool.c, mapping.c and fake_filter.c: order and recycling of addresses, and what is left of a
+ * table that another generation, a crash or another pool wrote. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

@@ -37,7 +37,7 @@ struct server {
 	server_fn *fn;
 	struct sockaddr_storage from;
 	socklen_t from_len;
-	int seen_a, seen_aaaa, seen_other, seen_tcp;
+	int seen_a, seen_aaaa, seen_other, seen_tcp, accepted;
 	const char *v4, *v6;		/* NULL: no such record */
 	uint32_t ttl;
 	unsigned rcode;			/* of empty answers */
@@ -251,6 +251,7 @@ server_poll(struct server *s)
 			close(s->conn);
 		s->conn = fd;
 		s->got = 0;
+		s->accepted++;
 	}
 	if (s->conn == -1)
 		return;
@@ -890,6 +891,114 @@ test_tcp_hang_up(void **state)
 	quiet(f);
 }
 
+/* Questions share a connection; an idle one that the server closed is opened again, and nobody notices. */
+static void
+test_tcp_kept(void **state)
+{
+	struct fix *f = *state;
+	struct result r[3];
+
+	start(f, "dns: {enable: true, nameserver: ['tcp://$'], use-system-hosts: false}\n");
+	for (int i = 0; i < 3; i++) {
+		char name[32];
+
+		snprintf(name, sizeof(name), "k%d.test", i);
+		ask(f, &r[i], name, RESOLVE_V4);
+		wait_for(f, &r[i], 1);
+		assert_int_equal(r[i].err, 0);
+	}
+	assert_int_equal(f->s[0].seen_tcp, 3);
+	assert_int_equal(f->s[0].accepted, 1);
+}
+
+static void
+test_tcp_closed_idle(void **state)
+{
+	struct fix *f = *state;
+	struct result r;
+
+	start(f, "dns: {enable: true, nameserver: ['tcp://$'], use-system-hosts: false}\n");
+	ask(f, &r, "a.test", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	close(f->s[0].conn);
+	f->s[0].conn = -1;
+	ask(f, &r, "b.test", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	assert_string_equal(show(&r), "0 192.0.2.1");
+	assert_int_equal(f->s[0].accepted, 2);
+	f->s[0].fn = serve_hang_up;		/* each time: the second one is the end of it */
+	ask(f, &r, "c.test", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	assert_int_equal(r.err, E_DNS);
+	assert_true(f->s[0].accepted <= 4);
+	quiet(f);
+}
+
+/* Numbers that nobody asked with, lengths that cannot be, the largest message. */
+static void
+serve_tcp_hostile(struct server *s, const uint8_t *q, size_t n, bool tcp)
+{
+	static uint8_t out[2 + DNS_MSG_MAX];
+	uint8_t full[1024];
+	size_t len = make(s, full, q, n);
+
+	assert_true(tcp);
+	full[0] ^= 0x55;
+	send_to(s, full, len, true);		/* nobody's */
+	full[0] ^= 0x55;
+	memset(out, 0, sizeof(out));
+	out[0] = out[1] = 0xff;
+	memcpy(out + 2, full, len);
+	out[2] ^= 0x55;
+	for (size_t at = 0; at < sizeof(out);) {
+		struct pollfd p = { .fd = s->conn, .events = POLLOUT };
+		ssize_t k = send(s->conn, out + at, sizeof(out) - at, MSG_DONTWAIT);
+
+		if (k > 0)
+			at += (size_t)k;
+		loop_turn(&fix.w.loop);
+		(void)poll(&p, 1, 1);
+	}
+	send_to(s, full, len, true);
+}
+
+static void
+test_tcp_hostile(void **state)
+{
+	struct fix *f = *state;
+	struct result r;
+
+	start(f, "dns: {enable: true, nameserver: ['tcp://$'], use-system-hosts: false}\n");
+	f->s[0].fn = serve_tcp_hostile;
+	ask(f, &r, "h.test", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	assert_string_equal(show(&r), "0 192.0.2.1");
+	quiet(f);
+}
+
+/* A server with a name is looked up at default-nameserver, and nowhere else. */
+static void
+test_server_name(void **state)
+{
+	struct fix *f = *state;
+	struct result r;
+	char yaml[256];
+
+	snprintf(yaml, sizeof(yaml), "dns: {enable: true, default-nameserver: ['$'], nameserver: ['tcp://ns.test:%d'],\n"
+	    "  use-system-hosts: false}\n", f->s[1].port);
+	f->s[0].v4 = "127.0.0.1";
+	f->s[0].v6 = NULL;
+	f->s[1].v4 = "192.0.2.9";
+	start(f, yaml);
+	ask(f, &r, "x.test", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	assert_string_equal(show(&r), "0 192.0.2.9");
+	assert_int_equal(f->s[0].seen_a, 1);
+	assert_int_equal(f->s[1].seen_tcp, 1);
+	f->s[0].v4 = NULL;
+	quiet(f);
+}
+
 static void
 test_forged(void **state)
 {
@@ -1030,7 +1139,7 @@ test_sets(void **state)
 	struct fix *f = *state;
 	struct result r = { .calls = 0 };
 
-	start(f, "dns: {enable: true, nameserver: ['$'], proxy-server-nameserver: ['$', 'tls://h'], use-system-hosts: false}\n");
+	start(f, "dns: {enable: true, nameserver: ['$'], proxy-server-nameserver: ['$', 'quic://h'], use-system-hosts: false}\n");
 	f->s[1].v4 = "192.0.2.99";
 	resolver_ask(&f->g, &r.req, "s.test", RESOLVE_V4, USE_SERVER, on_result, &r);
 	wait_for(f, &r, 1);
@@ -1279,14 +1388,36 @@ test_start_nothing(void **state)
 	assert_int_equal(hosts_find(&f->g, "box.test", r.ips, 1, NULL), 0);	/* only while dns is on */
 }
 
+/* What was written cannot be asked: nobody else is, least of all in clear. */
 static void
 test_start_unusable(void **state)
 {
 	struct fix *f = *state;
+	struct result r;
 
 	resolv_text = "nameserver 127.0.0.53";
+	start(f, "dns: {enable: true, nameserver: ['quic://h'], proxy-server-nameserver: ['https://h/q#h3=true']}\n");
+	assert_int_equal(f->g.resolver->sets[USE_RULES].n, 0);
+	assert_int_equal(resolver_use(f->g.resolver, USE_SERVER), USE_SERVER);
+	assert_int_equal(resolver_use(f->g.resolver, USE_DIRECT), USE_RULES);
+	ask(f, &r, "x.test", RESOLVE_V4);
+	wait_for(f, &r, 1);
+	assert_int_equal(r.err, E_DNS);
+}
+
+static void
+test_start_defaults(void **state)
+{
+	struct fix *f = *state;
+	const struct upstreams *set;
+
 	start(f, "dns: {enable: true}\n");
-	expect_set(&f->g.resolver->sets[USE_RULES], 1, "127.0.0.53");
+	set = &f->g.resolver->sets[USE_RULES];
+	assert_int_equal(set->n, 2);
+	assert_non_null(set->u[0].carrier);
+	assert_non_null(set->u[1].carrier);
+	assert_int_equal(f->g.resolver->sets[USE_BOOT].n, 4);
+	assert_null(f->g.resolver->sets[USE_BOOT].u[0].carrier);
 }
 
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
@@ -1328,6 +1459,11 @@ main(void)
 		T(test_start_system_in_list),
 		T(test_start_nothing),
 		T(test_start_unusable),
+		T(test_start_defaults),
+		T(test_tcp_kept),
+		T(test_tcp_closed_idle),
+		T(test_tcp_hostile),
+		T(test_server_name),
 	};
 
 	return cmocka_run_group_tests_name("resolver", tests, NULL, NULL);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* The answer cache: whole messages, by the question that they answer and the set of name servers that was asked. Called by
- * question.c and resolver.c only. An entry is one allocation; its TTLs are counted down in place, once a second at most, when
- * it is looked up. Caps: conf.cache_max entries (at most RESOLVER_CACHE_MAX) and CACHE_BYTES_MAX bytes; ARC remembers the names
- * of as many again that it has lost.
+ * question.c and resolver.c only. An entry is one allocation; its TTLs are counted down in place, once a second at most,
+ * when it is looked up. Caps: conf.cache_max entries (at most RESOLVER_CACHE_MAX) and CACHE_BYTES_MAX bytes; ARC remembers
+ * the names of as many again that it has lost.
  *
- * Which entry goes: LRU uses the list RECENT only. ARC (Megiddo and Modha, "ARC: a self-tuning, low overhead replacement cache")
- * keeps what was asked once in ONCE and what was asked again in RECENT; the names of what either has lost are in their ghost
- * lists, and a hit there moves target, the share of ONCE. */
+ * Which entry goes: LRU uses the list RECENT only. ARC (Megiddo and Modha, "ARC: a self-tuning, low overhead replacement
+ * cache") keeps what was asked once in ONCE and what was asked again in RECENT; the names of what either has lost are in
+ * their ghost lists, and a hit there moves target, the share of ONCE. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -174,18 +174,18 @@ not_yet(const struct cfg_node *n, const char *name, bool asked)
 static void
 not_yet_servers(const struct dns_servers *l, const char *key)
 {
-	int plain = 0;
+	int usable = 0;
 
 	for (int i = 0; i < l->n; i++) {
-		if (dns_server_plain(&l->s[i]))
-			plain++;
+		if (dns_server_usable(&l->s[i]))
+			usable++;
 		else
-			log_warn("%s: %s does not work yet and is not asked: only addresses by UDP or TCP without a proxy are",
-			    key, l->s[i].text);
+			log_warn("%s: %s does not work yet and is not asked", key, l->s[i].text);
+		if (l->s[i].ecs.ip.family != 0 && l->s[i].net == DNS_NET_UDP)
+			log_warn("%s: %s: ecs does not work over UDP yet", key, l->s[i].text);
 	}
-	if (l->n > 0 && plain == 0)
-		log_warn("%s: no server of this list can be asked, %s instead", key,
-		    str_equal(key, "dns.nameserver") ? "the system's name servers are" : "dns.nameserver is");
+	if (l->n > 0 && usable == 0)
+		log_warn("%s: no server of this list can be asked: what needs it fails", key);
 }
 
 static void
@@ -193,7 +193,6 @@ warn_not_yet(const struct cfg_node *n, const struct dns_config *c)
 {
 	not_yet(n, "listen-routing-mark", c->listen_mark != 0);
 	not_yet(n, "prefer-h3", c->prefer_h3);
-	not_yet(n, "respect-rules", c->respect_rules);
 	not_yet_servers(&c->main, "dns.nameserver");
 	not_yet_servers(&c->server, "dns.proxy-server-nameserver");
 	not_yet_servers(&c->direct, "dns.direct-nameserver");

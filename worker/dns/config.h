@@ -88,8 +88,8 @@ int dns_server_parse(struct arena *a, const char *text, int index, struct dns_se
 /* A whole list; a text that is in it already is dropped. */
 int dns_servers_parse(struct arena *a, const struct cfg_node *list, const char *key, struct dns_servers *out,
     struct cfg_err *err);
-/* One that can be asked without a name, TLS or an outbound. */
-bool dns_server_plain(const struct dns_server *s);
+/* One of a kind that can be asked; the others are warned about. */
+bool dns_server_usable(const struct dns_server *s);
 
 /* filter.c: the keys that select names and addresses. root is the whole configuration: rule sets are looked up in its
  * rule-providers. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* dns.fake-ip-filter (spec/config.md 4): which names get a fake address. Read with the reference's error texts by config.c, asked by
- * the fake-ip stage for every new question. Lists of geosite and of rule sets select nothing yet, which is warned about. Everything
- * is in the generation's arena. */
+/* dns.fake-ip-filter (spec/config.md 4): which names get a fake address. Read with the reference's error texts by config.c,
+ * asked by the fake-ip stage for every new question. Lists of geosite and of rule sets select nothing yet, which is warned
+ * about. Everything is in the generation's arena. */
 #include <string.h>
 
 #include "common/err.h"

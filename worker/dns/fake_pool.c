@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* One pool of fake addresses in shared memory; see common/shm_fakeip.h for what lies where and fakeip.h for who calls. Addresses are
- * given in order, from the fourth after the network's on; at the end the pool begins anew, and what was not asked for since its last
- * round is given to another name (the clock algorithm: an approximation of the least recently asked one). The last address, and what
- * is before the first, is never given (spec/config.md 14.3).
+/* One pool of fake addresses in shared memory; see common/shm_fakeip.h for what lies where and fakeip.h for who calls.
+ * Addresses are given in order, from the fourth after the network's on; at the end the pool begins anew, and what was not
+ * asked for since its last round is given to another name (the clock algorithm: an approximation of the least recently asked
+ * one). The last address, and what is before the first, is never given (spec/config.md 14.3).
  *
  * Writers exclude each other by a word in the memory that holds the generation's number. A writer that died inside is
  * overridden by the next one that takes over, which believes nothing but slots whose checksum is right. */

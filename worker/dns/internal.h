@@ -29,7 +29,7 @@ enum { RETRY_TIMES = 3 };
 struct upstream {
 	struct ip ip;
 	uint16_t port;
-	bool tcp;
+	struct carrier *carrier;	/* NULL: UDP to ip */
 	const struct dns_server *conf;	/* NULL: the system's */
 };
 struct upstreams {
@@ -69,7 +69,8 @@ struct resolver {
 	struct gen *gen;
 	struct loop *loop;		/* NULL before resolver_start() */
 	struct dns_config conf;
-	struct upstreams sets[3];	/* by enum resolve_use; an empty one stands for USE_RULES */
+	struct upstreams sets[USES_];	/* by enum resolve_use; see resolver_use() */
+	struct carrier *carriers;	/* of all lists */
 	struct upstreams fallback;	/* beside sets[USE_RULES] */
 	unsigned times_ms[RETRY_TIMES];	/* since the question: sent again, again, given up */
 	unsigned negative_ms;		/* after an answer without addresses the other servers get this long to know better */

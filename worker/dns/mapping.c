@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Which name a real address was told for (redir-host, spec/config.md 14.2 "mapping stage"): written by the lead's DNS server, read by
- * every worker when a connection comes for an address. A table of sets in shared memory; in a full set that entry goes which runs out
- * first. Slots are written and believed as those of fake addresses are. */
+/* Which name a real address was told for (redir-host, spec/config.md 14.2 "mapping stage"): written by the lead's DNS
+ * server, read by every worker when a connection comes for an address. A table of sets in shared memory; in a full set that
+ * entry goes which runs out first. Slots are written and believed as those of fake addresses are. */
 #include <string.h>
 
 #include "common/map.h"

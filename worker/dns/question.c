@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Questions in flight: equal ones meet here, so a name server hears each once; the answer is kept in the cache and told to all.
- * Called by resolver.c for addresses and for raw questions. Decides which servers are asked (spec/config.md 14.2): the policy's,
- * or the main ones and beside or after them those of fallback. Owns the questions.
+/* Questions in flight: equal ones meet here, so a name server hears each once; the answer is kept in the cache and told to
+ * all. Called by resolver.c for addresses and for raw questions. Decides which servers are asked (spec/config.md 14.2): the
+ * policy's, or the main ones and beside or after them those of fallback. Owns the questions.
  *
  * A question ends when nobody waits for it any more, unless it was asked to freshen the cache. */
 #include <stdlib.h>
@@ -38,9 +38,12 @@ struct question {
 enum resolve_use
 resolver_use(const struct resolver *r, enum resolve_use use)
 {
-	const struct upstreams *set = &r->sets[use];
+	const int written[] = { [USE_SERVER] = r->conf.server.n, [USE_DIRECT] = r->conf.direct.n };
 
-	return set->n == 0 && set->rcode < 0 ? USE_RULES : use;
+	if (!r->conf.enable)
+		return USE_RULES;
+	/* a list that was written but of which nobody can be asked fails: it does not mean others */
+	return (use == USE_SERVER || use == USE_DIRECT) && written[use] == 0 ? USE_RULES : use;
 }
 
 static struct question **

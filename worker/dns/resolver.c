@@ -18,6 +18,7 @@
 #include "common/map.h"
 #include "common/strutil.h"
 #include "worker/codec/dns.h"
+#include "worker/dns/carrier.h"
 #include "worker/dns/hosts.h"
 #include "worker/dns/internal.h"
 #include "worker/worker.h"
@@ -473,6 +474,8 @@ resolver_stop(struct gen *g)
 	}
 	question_end_all(r);
 	exchange_cancel_all(r);
+	for (struct carrier *c = r->carriers; c != NULL; c = c->next)
+		carrier_stop(c);
 	cache_flush(&r->cache);
 	r->loop = NULL;
 }

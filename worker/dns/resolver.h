@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Name resolution for rules, dials and servers: asynchronous, cached, one question in flight per (name, family). This part is a stub resolver
- * (UDP with TCP fall-back to the configured nameservers, else resolv.conf; hosts first); the full DNS comes behind this same interface. */
+/* Name resolution for rules, dials and servers: asynchronous, cached, a question in flight once however many ask it; hosts first, then
+ * the configured name servers, without dns: those of resolv.conf. */
 #ifndef SLUICE_WORKER_DNS_RESOLVER_H
 #define SLUICE_WORKER_DNS_RESOLVER_H
 
@@ -11,7 +11,7 @@
 
 enum { RESOLVE_V4 = 1, RESOLVE_V6 = 2, RESOLVE_BOTH = 3 };
 enum { RESOLVE_IPS_MAX = 16, RESOLVER_CACHE_MAX = 4096, RESOLVER_INFLIGHT_MAX = 4096, RESOLVER_TIMEOUT_MS = 5000 };
-enum resolve_use { USE_RULES, USE_SERVER, USE_DIRECT };	/* which nameservers (spec/config.md 14.2 "which resolver") */
+enum resolve_use { USE_RULES, USE_SERVER, USE_DIRECT, USE_BOOT /* names of name servers */, USES_ };	/* which nameservers (spec/config.md 14.2 "which resolver") */
 
 typedef void resolve_cb(void *arg, int err, const struct ip *ips, int n);	/* err: 0, E_DNS, E_TIMEOUT, E_LIMIT; IPv4 first, lent */
 

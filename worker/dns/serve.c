@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* The DNS server of dns.listen; see serve.h. A question goes through the stages of stages.c. Messages are read and written by reply.c, TCP clients are serve_tcp.c's; this file
- * owns the listeners and the pool of questions in flight.
+/* The DNS server of dns.listen; see serve.h. A question goes through the stages of stages.c. Messages are read and written
+ * by reply.c, TCP clients are serve_tcp.c's; this file owns the listeners and the pool of questions in flight.
  *
- * A question may outlive its client: resolver_query() cannot be cancelled, so the answer to one whose client has gone is dropped
- * when it comes. */
+ * A question may outlive its client: resolver_query() cannot be cancelled, so the answer to one whose client has gone is
+ * dropped when it comes. */
 #include "worker/dns/serve.h"
 
 #include <errno.h>

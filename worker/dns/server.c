@@ -273,10 +273,21 @@ dns_servers_parse(struct arena *a, const struct cfg_node *list, const char *key,
 }
 
 bool
-dns_server_plain(const struct dns_server *s)
+dns_server_usable(const struct dns_server *s)
 {
-	if (s->net == DNS_NET_SYSTEM || s->net == DNS_NET_RCODE)
+	switch (s->net) {
+	case DNS_NET_UDP:
+	case DNS_NET_TCP:
+	case DNS_NET_TLS:
+	case DNS_NET_SYSTEM:
+	case DNS_NET_RCODE:
 		return true;
-	return (s->net == DNS_NET_UDP || s->net == DNS_NET_TCP) && s->ip.family != 0 && !s->rules &&
-	    (s->via == NULL || str_equal(s->via, "DIRECT"));
+	case DNS_NET_HTTPS:
+		return !s->h3;
+	case DNS_NET_HTTP:
+	case DNS_NET_QUIC:
+	case DNS_NET_DHCP:
+		break;
+	}
+	return false;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* What becomes of a question that a client asked the DNS server: the stages of spec/config.md 14.2 in order, hosts, fake-ip, mapping and
- * the resolver. Called by serve.c and serve_tcp.c for every message; each stage tells whether it has answered. Owns nothing. */
+/* What becomes of a question that a client asked the DNS server: the stages of spec/config.md 14.2 in order, hosts, fake-ip,
+ * mapping and the resolver. Called by serve.c and serve_tcp.c for every message; each stage tells whether it has answered.
+ * Owns nothing. */
 #include <stdio.h>
 #include <string.h>
 

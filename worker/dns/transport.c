@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* One question to a set of name servers, all at once: UDP, sent again when nothing comes, TCP where an answer was cut or the
- * configuration says so. Called by resolver.c. An exchange owns one connected socket per server, each with its own random
- * identifier and, being new, its own random port (RFC 5452 9); only what comes from the asked server with that identifier
- * and the same question is an answer.
+/* One question to a set of name servers, all at once: UDP, sent again when nothing comes, TCP where an answer was cut, and
+ * the connections of carrier.c. Called by resolver.c. An exchange owns one connected socket per server, each with its own
+ * random identifier and, being new, its own random port (RFC 5452 9); only what comes from the asked server with that
+ * identifier and the same question is an answer.
  *
  * The first useful answer ends the exchange. One without addresses is kept as the result of last resort, and the others get
  * a little longer. */
@@ -15,6 +15,7 @@
 #include "common/err.h"
 #include "common/strutil.h"
 #include "worker/codec/dns.h"
+#include "worker/dns/carrier.h"
 #include "worker/dns/internal.h"
 
 enum { UDP_READ = 4096,			/* a longer datagram is asked for again over TCP */
@@ -24,8 +25,9 @@ struct attempt {			/* at one server */
 	ev_io io;
 	struct exchange *x;
 	const struct upstream *up;
-	int fd;				/* -1: over */
-	bool tcp;
+	int fd;				/* -1: over, or asked by a carrier */
+	bool tcp;			/* an answer cannot be cut */
+	struct carrier_ask ask;		/* at a carrier */
 	uint8_t id[2];
 	uint8_t head[2];		/* TCP: the answer's length (RFC 1035 4.2.2) */
 	size_t done;			/* TCP: bytes sent, then bytes received, the length's two among them */
@@ -57,6 +59,7 @@ enum verdict { IGNORED, CUT, FAILED, EMPTY, USEFUL };
 static void
 attempt_close(struct attempt *a)
 {
+	carrier_cancel(&a->ask);
 	if (a->fd == -1)
 		return;
 	ev_io_stop(a->x->r->loop->ev, &a->io);
@@ -411,6 +414,29 @@ attempt_udp(struct attempt *a)
 	return true;
 }
 
+static void
+on_carrier(void *arg, int err, uint8_t *msg, size_t n)
+{
+	struct attempt *a = arg;
+
+	if (err == 0) {
+		memcpy(msg, a->id, 2);	/* its number was the connection's */
+		if (take(a, msg, n))
+			return;
+	}
+	(void)attempt_fail(a);
+}
+
+static bool
+attempt_carrier(struct attempt *a)
+{
+	int rc = carrier_ask(a->up->carrier, &a->ask, a->x->query + 2, a->x->n, on_carrier, a);
+
+	a->tcp = true;
+	errno = rc == -E_LIMIT ? EMFILE : ENOMEM;
+	return rc == 0;
+}
+
 /* ---- the exchange */
 
 static void
@@ -491,7 +517,7 @@ ask_all(struct exchange *x, const struct upstreams *set)
 		any = true;
 		x->count++;
 		*a = (struct attempt){ .x = x, .up = &set->u[i], .fd = -1, .id = { ids[i * 2], ids[i * 2 + 1] } };
-		if (a->up->tcp ? attempt_tcp(a) : attempt_udp(a))
+		if (a->up->carrier != NULL ? attempt_carrier(a) : attempt_udp(a))
 			x->live++;
 		else if (errno == EMFILE || errno == ENFILE)
 			crowded = true;

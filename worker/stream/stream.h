@@ -135,6 +135,7 @@ struct stream *tcp_thaw(struct loop *loop, struct wire *state, const int *fds, i
 /* ---- tls: worker/stream/tls.c, OpenSSL; certificate checks by RFC 6125 names and the system's CAs */
 struct tls_client_opts {		/* in the generation's arena */
 	const char *server_name;	/* SNI and name to verify */
+	const char *verify_name;	/* to verify instead; NULL = server_name */
 	const char *const *alpn;	/* NULL-terminated, or NULL */
 	const char *fingerprint;	/* SHA-256 of the certificate, hex, instead of CA checks; "" = none */
 	bool skip_verify;
@@ -147,6 +148,8 @@ struct tls_server_opts {
 int tls_setup(const char *ca_pem, size_t n);
 /* Takes lower; NULL = lower closed. Opens when the handshake is done. */
 struct stream *tls_client(struct stream *lower, const struct tls_client_opts *opts);
+/* The protocol that the two ends of an open TLS stream agreed on (RFC 7301); "" = none. Until the next call. */
+const char *tls_alpn(const struct stream *s);
 int tls_server_prepare(struct tls_server_opts *opts, char *why, size_t cap);
 struct stream *tls_server(struct stream *lower, const struct tls_server_opts *opts);
 

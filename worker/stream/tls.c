@@ -556,7 +556,7 @@ alpn_set(SSL *ssl, const char *const *alpn)
 
 /* The name goes into SNI (RFC 6066, section 3: never an address) and is what the certificate must show (RFC 6125). */
 static int
-name_set(struct tls *t, const char *name, bool strict)
+name_set(struct tls *t, const char *name, const char *verify, bool strict)
 {
 	X509_VERIFY_PARAM *p = SSL_get0_param(t->ssl);
 	char sni[HOST_MAX + 1];		/* OpenSSL's macro takes no const; it copies */
@@ -564,12 +564,15 @@ name_set(struct tls *t, const char *name, bool strict)
 
 	if (name == NULL || name[0] == '\0')
 		return strict ? -E_INVAL : 0;
-	if (ip_parse(&ip, name) == 0)
-		return !strict || X509_VERIFY_PARAM_set1_ip(p, ip.b, ip.family == 4 ? 4 : 16) == 1 ? 0 : -E_TLS;
-	if (str_copy(sni, sizeof(sni), name) >= sizeof(sni) || SSL_set_tlsext_host_name(t->ssl, sni) != 1)
+	if (ip_parse(&ip, name) != 0 &&
+	    (str_copy(sni, sizeof(sni), name) >= sizeof(sni) || SSL_set_tlsext_host_name(t->ssl, sni) != 1))
 		return -E_TLS;
+	if (verify == NULL)
+		verify = name;
+	if (ip_parse(&ip, verify) == 0)
+		return !strict || X509_VERIFY_PARAM_set1_ip(p, ip.b, ip.family == 4 ? 4 : 16) == 1 ? 0 : -E_TLS;
 	X509_VERIFY_PARAM_set_hostflags(p, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-	return !strict || X509_VERIFY_PARAM_set1_host(p, name, 0) == 1 ? 0 : -E_TLS;
+	return !strict || X509_VERIFY_PARAM_set1_host(p, verify, 0) == 1 ? 0 : -E_TLS;
 }
 
 /* A lower layer that is open already gets its first flight now; nothing is told from inside. */
@@ -593,11 +596,28 @@ tls_client(struct stream *lower, const struct tls_client_opts *opts)
 	t->pinned = pinned;
 	if (pinned && pin_parse(t->pin, opts->fingerprint) != 0)
 		stream_fail(&t->s, E_INVAL, 0, "tls: bad fingerprint");
-	else if (name_set(t, opts->server_name, strict) != 0)
+	else if (name_set(t, opts->server_name, opts->verify_name, strict) != 0)
 		stream_fail(&t->s, E_INVAL, 0, "tls: bad server name");
 	else if (opts->alpn != NULL && alpn_set(t->ssl, opts->alpn) != 0)
 		stream_fail(&t->s, E_INVAL, 0, "tls: bad alpn list");
 	return begin(t);
+}
+
+const char *
+tls_alpn(const struct stream *s)
+{
+	static char name[ALPN_MAX];
+	const struct tls *t = (const struct tls *)(const void *)s;	/* its first member */
+	const unsigned char *p = NULL;
+	unsigned n = 0;
+
+	SSL_get0_alpn_selected(t->ssl, &p, &n);
+	if (n >= sizeof(name))
+		n = 0;
+	if (n > 0)
+		memcpy(name, p, n);
+	name[n] = '\0';
+	return name;
 }
 
 static int

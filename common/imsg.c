@@ -65,7 +65,8 @@ imsg_send(int fd, uint16_t type, uint32_t id, const void *body, size_t len, cons
 	while (r == -1 && errno == EINTR);
 	if (r >= 0)
 		return 0;
-	if (errno == EAGAIN)
+	/* ETOOMANYREFS: fds of this user in flight, as in a hand-over of other processes; it passes (unix(7)) */
+	if (errno == EAGAIN || errno == ETOOMANYREFS)
 		return -E_AGAIN;
 	return errno == EPIPE || errno == ECONNRESET || errno == ENOTCONN ? -E_CLOSED : -E_SYS;
 }

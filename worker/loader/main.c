@@ -94,6 +94,8 @@ answer(uint16_t type, uint32_t id, const void *body, size_t len, const int *fd)
 	int rc;
 
 	while ((rc = imsg_send(CHANNEL, type, id, body, len, fd, fd != NULL ? 1 : 0)) == -E_AGAIN) {
+		if (errno == ETOOMANYREFS)	/* counts against our small limit of fds; nothing tells when it is over */
+			(void)poll(NULL, 0, 1);
 		rc = await(POLLOUT);
 		if (rc != 0)
 			break;

@@ -6,6 +6,7 @@
 #include <setjmp.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <fcntl.h>
 
 #include "tests/unit/script_server.h"
 
@@ -319,6 +320,69 @@ on_dgram(struct dgram *d, int events, const struct packet *p, int n, void *arg)
 	}
 }
 
+/* Frozen and thawed, as another process would; torn states are refused before, and their fds closed. */
+static struct dgram *
+moved(struct kit *k, struct dgram *u, int want_fds)
+{
+	int fds[4], copy[4], n;
+	struct wire w, r;
+
+	wire_init(&w);
+	n = dgram_freeze(u, &w, fds);
+	assert_int_equal(n, want_fds);
+	dgram_close(u);
+	loop_turn(&k->w.loop);
+	for (size_t cut = 0; cut <= w.len; cut++) {
+		for (int i = 0; i < n; i++)
+			copy[i] = dup(fds[i]);
+		wire_read(&r, w.p, cut);
+		u = outbound_thaw(&k->g, &r, copy, cut < w.len ? n : n - 1);	/* all of it, but a fd too few */
+		assert_null(u);
+		loop_turn(&k->w.loop);
+		for (int i = 0; i < (cut < w.len ? n : n - 1); i++)
+			assert_int_equal(fcntl(copy[i], F_GETFD), -1);
+		if (cut == w.len)
+			(void)close(copy[n - 1]);
+	}
+	wire_read(&r, w.p, w.len);
+	u = outbound_thaw(&k->g, &r, fds, n);
+	assert_non_null(u);
+	assert_int_equal(wire_done(&r), 0);
+	wire_free(&w);
+	return u;
+}
+
+/* Names go along: known ones keep their address, packets of the others wait there. */
+static void
+test_direct_udp_names_move(void **state)
+{
+	struct kit k;
+	uint16_t port;
+	int fd = kit_socket(SOCK_DGRAM, &port);
+	struct target known = { .host = "127.0.0.1", .port = port }, unknown = { .host = "unknown.test", .port = port };
+	struct dial d = { .to = &known };
+	struct packet p[2] = { { (const uint8_t *)"one", 3, known }, { (const uint8_t *)"two", 3, unknown } };
+	struct dgram *u;
+	char in[16];
+
+	(void)state;
+	load(&k, "mixed-port: PORT", 1);
+	u = outbound_packet(k.g.direct, &d);
+	u->ops->want(u, true);
+	assert_int_equal(u->ops->sendv(u, p, 2), 2);	/* both wait for the resolver, which answers in the next turn */
+	u = moved(&k, u, 1);
+	loop_turn(&k.w.loop);
+	loop_turn(&k.w.loop);
+	assert_int_equal(recv(fd, in, sizeof(in), MSG_DONTWAIT), 3);
+	assert_memory_equal(in, "one", 3);
+	u = moved(&k, u, 1);
+	assert_int_equal(u->ops->sendv(u, p, 1), 1);	/* at once: its address came along */
+	assert_int_equal(recv(fd, in, sizeof(in), MSG_DONTWAIT), 3);
+	dgram_close(u);
+	kit_free(&k);
+	(void)close(fd);
+}
+
 static void
 test_direct_udp(void **state)
 {
@@ -354,6 +418,14 @@ test_direct_udp(void **state)
 	assert_memory_equal(heard.data, "back", 4);
 	assert_int_equal(heard.p.addr.port, port);
 	assert_int_equal(heard.p.addr.ip.family, 4);	/* no mapped address leaves the socket layer */
+	u = moved(&k, u, 1);
+	u->cb = on_dgram;
+	u->arg = &heard;
+	u->ops->want(u, true);
+	heard.packet = false;
+	assert_int_equal(sendto(fd, "late", 4, 0, &from.sa, len), 4);
+	assert_true(kit_until(&k, &heard.packet));
+	assert_memory_equal(heard.data, "late", 4);
 	dgram_close(u);
 	kit_free(&k);
 	(void)close(fd);
@@ -408,6 +480,19 @@ test_socks5_udp(void **state)
 	assert_memory_equal(heard.data, "answer", 6);
 	assert_int_equal(heard.p.addr.port, 53);
 	assert_int_equal(heard.p.addr.ip.b[3], 4);
+	u = moved(&k, u, 2);
+	u->cb = on_dgram;
+	u->arg = &heard;
+	u->ops->want(u, true);
+	assert_int_equal(u->ops->sendv(u, &p, 1), 1);
+	port = from.in.sin_port;
+	assert_int_equal(recvfrom(fd, in, sizeof(in), 0, &from.sa, &len), sizeof(want) - 1);
+	assert_int_equal(from.in.sin_port, port);
+	assert_memory_equal(in, want, sizeof(want) - 1);
+	heard.packet = heard.fail = false;
+	assert_int_equal(sendto(fd, "\0\0\0\x01\x01\x02\x03\x04\x00\x35" "again", 15, 0, &from.sa, len), 15);
+	assert_true(kit_until(&k, &heard.packet));
+	assert_false(heard.fail);	/* the control connection moved, too */
 	dgram_close(u);
 	kit_free(&k);
 	(void)close(fd);
@@ -450,6 +535,7 @@ main(void)
 		cmocka_unit_test(test_socks5_close_in_handshake), cmocka_unit_test(test_http_connect),
 		    cmocka_unit_test(test_chains),
 		cmocka_unit_test(test_dial_loop_through_group), cmocka_unit_test(test_nowhere), cmocka_unit_test(test_direct_udp),
+		cmocka_unit_test(test_direct_udp_names_move),
 		cmocka_unit_test(test_socks5_udp), cmocka_unit_test(test_socks5_udp_ends_with_control),
 	};
 

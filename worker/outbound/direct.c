@@ -18,6 +18,7 @@ enum { NAMES_MAX = 8,		/* targets known by name; at the cap the oldest answered 
        WAITING_MAX = 4,		/* packets that wait for one name; later ones are dropped */
        WAITING_BYTES = 16384,	/* of all names of an association */
        NAME_MS = 60000,		/* then a name is asked for again */
+       MOVE_BYTES = 4096,	/* of packets that wait, in a hand-over; with more it drains */
        ROUNDS_MAX = 4 };	/* batches read in one event */
 
 struct waiting {
@@ -78,19 +79,13 @@ name_free(struct udp *u, struct name *n)
 	u->n_names--;
 }
 
+/* The packets of a name that is known now, or known to lead nowhere. */
 static void
-on_name(void *arg, int err, const struct ip *ips, int n)
+send_waiting(struct name *nm)
 {
-	struct name *nm = arg;
 	struct udp *u = nm->u;
 	union sockaddr_any sa;
 
-	nm->asking = false;
-	nm->at_ms = u->d.loop->now_ms;
-	nm->ip.family = 0;
-	if (err == 0 && n > 0)
-		/* IPv4 comes first: spec/protocols.md 1.1 "first of that family" */
-		nm->ip = ips[u->ob->ip_version == IPV_6_PREFER ? n - 1 : 0];
 	while (nm->first != NULL) {
 		struct waiting *w = nm->first;
 
@@ -102,6 +97,21 @@ on_name(void *arg, int err, const struct ip *ips, int n)
 		free(w);
 	}
 	nm->n_waiting = 0;
+}
+
+static void
+on_name(void *arg, int err, const struct ip *ips, int n)
+{
+	struct name *nm = arg;
+	struct udp *u = nm->u;
+
+	nm->asking = false;
+	nm->at_ms = u->d.loop->now_ms;
+	nm->ip.family = 0;
+	if (err == 0 && n > 0)
+		/* IPv4 comes first: spec/protocols.md 1.1 "first of that family" */
+		nm->ip = ips[u->ob->ip_version == IPV_6_PREFER ? n - 1 : 0];
+	send_waiting(nm);
 }
 
 static int
@@ -149,10 +159,24 @@ make_room(struct udp *u)
 }
 
 static struct name *
+name_new(struct udp *u, const char *host, uint16_t port)
+{
+	size_t len = strlen(host) + 1;
+	struct name *n = calloc(1, sizeof(*n) + len);
+
+	if (n == NULL)
+		return NULL;
+	n->u = u;
+	n->port = port;
+	memcpy(n->host, host, len);
+	u->n_names++;
+	return n;
+}
+
+static struct name *
 name_get(struct udp *u, const char *host, uint16_t port)
 {
 	struct name **at = &u->names, *n;
-	size_t len = strlen(host) + 1;
 
 	while (*at != NULL && ((*at)->port != port || strcmp((*at)->host, host) != 0))
 		at = &(*at)->next;
@@ -160,12 +184,8 @@ name_get(struct udp *u, const char *host, uint16_t port)
 	if (n != NULL) {
 		*at = n->next;
 	} else {
-		if (!make_room(u) || (n = calloc(1, sizeof(*n) + len)) == NULL)
+		if (!make_room(u) || (n = name_new(u, host, port)) == NULL)
 			return NULL;
-		n->u = u;
-		n->port = port;
-		memcpy(n->host, host, len);
-		u->n_names++;
 		name_ask(u, n);
 	}
 	n->next = u->names;
@@ -175,28 +195,37 @@ name_get(struct udp *u, const char *host, uint16_t port)
 	return n;
 }
 
+static bool
+name_wait(struct name *n, const void *data, size_t len)
+{
+	struct udp *u = n->u;
+	struct waiting *w, **end;
+
+	if (n->n_waiting == WAITING_MAX || len > WAITING_BYTES - u->waiting_bytes || (w = malloc(sizeof(*w) + len)) == NULL)
+		return false;
+	w->next = NULL;
+	w->len = len;
+	memcpy(w->data, data, len);
+	for (end = &n->first; *end != NULL; end = &(*end)->next)
+		;
+	*end = w;
+	n->n_waiting++;
+	u->waiting_bytes += len;
+	return true;
+}
+
 /* The address to send to now, or NULL: the packet waits for it, or is dropped. */
 static const struct ip *
 name_address(struct udp *u, const struct packet *p)
 {
 	struct name *n;
-	struct waiting *w, **end;
 
 	n = name_get(u, p->addr.host, p->addr.port);
 	if (n == NULL)
 		return NULL;
 	if (!n->asking)
 		return n->ip.family != 0 ? &n->ip : NULL;
-	if (n->n_waiting == WAITING_MAX || p->len > WAITING_BYTES - u->waiting_bytes || (w = malloc(sizeof(*w) + p->len)) == NULL)
-		return NULL;
-	w->next = NULL;
-	w->len = p->len;
-	memcpy(w->data, p->data, p->len);
-	for (end = &n->first; *end != NULL; end = &(*end)->next)
-		;
-	*end = w;
-	n->n_waiting++;
-	u->waiting_bytes += p->len;
+	(void)name_wait(n, p->data, p->len);
 	return NULL;
 }
 
@@ -329,7 +358,38 @@ udp_destroy(struct dgram *d)
 	free(u);
 }
 
-static const struct dgram_ops udp_ops = { .name = "udp", .sendv = udp_sendv, .want = udp_want, .destroy = udp_destroy };
+/* Names go along with their addresses, so that a target keeps its address; those being asked for are asked for again. */
+static int
+udp_freeze(struct dgram *d, struct wire *w, int *fds)
+{
+	struct udp *u = (struct udp *)d;
+
+	if (u->fd == -1 || u->waiting_bytes > MOVE_BYTES)
+		return -E_UNSUP;
+	wire_put_str(w, strlen(u->ob->name) <= HOST_MAX ? u->ob->name : "");
+	wire_put_bool(w, u->v6);
+	wire_put_bool(w, u->server);
+	wire_put_u8(w, (uint8_t)u->n_names);
+	for (const struct name *n = u->names; n != NULL; n = n->next) {
+		wire_put_str(w, n->host);
+		wire_put_u16(w, n->port);
+		wire_put_bool(w, n->asking);
+		wire_put(w, &n->ip, sizeof(n->ip));
+		wire_put_u64(w, d->loop->now_ms - n->at_ms);
+		wire_put_u8(w, (uint8_t)n->n_waiting);
+		for (const struct waiting *p = n->first; p != NULL; p = p->next)
+			wire_put_bytes(w, p->data, p->len);
+	}
+	udp_want(d, false);
+	loop_forget(d->loop, u->fd);
+	fds[0] = u->fd;
+	u->fd = -1;
+	return 1;
+}
+
+static const struct dgram_ops udp_ops = {
+	.name = "udp", .sendv = udp_sendv, .want = udp_want, .freeze = udp_freeze, .destroy = udp_destroy
+};
 
 /* 0, or an errno value. */
 static int
@@ -384,6 +444,77 @@ dialer_packet(struct outbound *ob, const struct dial *dial)
 	u->io.data = u;
 	u->d.state |= ST_OPEN;
 	return &u->d;
+}
+
+/* Appends one name of udp_freeze(). */
+static int
+name_thaw(struct udp *u, struct wire *in)
+{
+	char host[HOST_MAX + 1];
+	struct name *n, **end;
+	uint16_t port;
+	uint8_t waiting;
+	uint64_t age;
+	const void *p;
+	size_t len;
+	bool asking;
+
+	if (wire_get_str(in, host, sizeof(host)) != 0 || wire_get_u16(in, &port) != 0 || wire_get_bool(in, &asking) != 0 ||
+	    (n = name_new(u, host, port)) == NULL)
+		return -E_PROTO;
+	for (end = &u->names; *end != NULL; end = &(*end)->next)
+		;
+	*end = n;
+	if (wire_get(in, &n->ip, sizeof(n->ip)) != 0 || (n->ip.family != 0 && n->ip.family != 4 && n->ip.family != 6) ||
+	    wire_get_u64(in, &age) != 0 || wire_get_u8(in, &waiting) != 0)
+		return -E_PROTO;
+	n->at_ms = u->d.loop->now_ms > age ? u->d.loop->now_ms - age : 0;
+	for (; waiting > 0; waiting--)
+		if (wire_get_bytes(in, &p, &len, MOVE_BYTES) != 0 || !name_wait(n, p, len))
+			return -E_PROTO;
+	n->asking = asking;
+	return 0;
+}
+
+struct dgram *
+dialer_packet_thaw(struct gen *g, struct wire *in, const int *fds, int nfds)
+{
+	struct udp *u = nfds == 1 ? calloc(1, sizeof(*u)) : NULL;
+	char name[HOST_MAX + 1];
+	uint8_t n_names;
+
+	if (u == NULL) {
+		for (int i = 0; i < nfds; i++)
+			close(fds[i]);
+		return NULL;
+	}
+	dgram_init(&u->d, &udp_ops, &g->w->loop);
+	u->fd = fds[0];
+	ev_io_init(&u->io, on_readable, u->fd, EV_READ);
+	u->io.data = u;
+	if (wire_get_str(in, name, sizeof(name)) != 0 || wire_get_bool(in, &u->v6) != 0 || wire_get_bool(in, &u->server) != 0 ||
+	    wire_get_u8(in, &n_names) != 0 || n_names > NAMES_MAX)
+		goto bad;
+	u->ob = outbound_find(g, name);
+	if (u->ob == NULL)
+		u->ob = g->direct;	/* it is asked for options of names only */
+	while (n_names-- > 0)
+		if (name_thaw(u, in) != 0)
+			goto bad;
+	u->d.state |= ST_OPEN;
+	for (struct name *n = u->names; n != NULL; n = n->next) {
+		bool ask = n->asking;
+
+		n->asking = false;
+		if (ask)
+			name_ask(u, n);
+		if (!n->asking)
+			send_waiting(n);
+	}
+	return &u->d;
+bad:
+	udp_destroy(&u->d);
+	return NULL;
 }
 
 /* ---- the types */

@@ -6,8 +6,10 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/strutil.h"
+#include "worker/outbound/types.h"
 #include "worker/worker.h"
 
 enum { UNKNOWN_DELAY = 65535,
@@ -68,6 +70,27 @@ outbound_packet(struct outbound *ob, const struct dial *dial)
 	if (ob->type->pick != NULL)
 		chain_add(dial->chain, ob);
 	return d;
+}
+
+/* ---- hand-over: the packet sides that can move, by their dgram_ops.name */
+
+static const struct {
+	const char *name;
+	struct dgram *(*thaw)(struct gen *g, struct wire *state, const int *fds, int nfds);
+} thawers[] = { { "udp", dialer_packet_thaw }, { "socks5", socks5_packet_thaw } };
+
+struct dgram *
+outbound_thaw(struct gen *g, struct wire *state, const int *fds, int nfds)
+{
+	char name[16];
+
+	if (wire_get_str(state, name, sizeof(name)) == 0)
+		for (size_t i = 0; i < countof(thawers); i++)
+			if (strcmp(thawers[i].name, name) == 0)
+				return thawers[i].thaw(g, state, fds, nfds);
+	for (int i = 0; i < nfds; i++)
+		close(fds[i]);
+	return NULL;
 }
 
 /* ---- delays */

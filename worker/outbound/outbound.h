@@ -113,6 +113,8 @@ bool outbound_udp(struct outbound *ob);		/* groups: of the present choice */
 /* Dials; ends in a stream, or NULL when out of memory. Fills dial->chain. */
 struct stream *outbound_dial(struct outbound *ob, const struct dial *dial);
 struct dgram *outbound_packet(struct outbound *ob, const struct dial *dial);
+/* A packet side that another process froze (dgram_freeze); takes fds in every case. NULL on bad data or out of memory. */
+struct dgram *outbound_thaw(struct gen *g, struct wire *state, const int *fds, int nfds);
 void chain_add(struct chain *c, struct outbound *ob);
 /* A stream, or a packet side, that is born to fail with this code and text; NULL = no memory. */
 struct stream *outbound_failed(struct outbound *ob, int code, const char *text);

@@ -4,6 +4,7 @@
  * An association owns its control stream and its lower packet side. */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "worker/codec/socks.h"
 #include "worker/outbound/handshake.h"
@@ -161,7 +162,7 @@ socks5_dial(struct outbound *ob, const struct dial *dial)
 struct assoc {
 	struct dgram d;
 	struct outbound *ob;
-	struct hello *control;		/* its life is the association's: RFC 1928 7 */
+	struct stream *control;		/* its life is the association's: RFC 1928 7; a struct hello until it is open */
 	struct dgram *lower;		/* NULL until the relay's address is known */
 	struct target relay;
 	char relay_host[HOST_MAX + 1];
@@ -307,8 +308,8 @@ on_packets(struct dgram *lower, int events, const struct packet *p, int n, void 
 static void
 find_relay(struct assoc *a)
 {
-	struct hello *c = a->control;
-	struct stream *bottom = &c->h.s;
+	const struct hello *c = (const struct hello *)a->control;
+	const struct stream *bottom = a->control;
 	uint16_t port;
 
 	a->relay = (struct target){ .ip = c->bound, .port = c->bound_port };
@@ -339,7 +340,7 @@ associated(struct assoc *a)
 	}
 	a->lower->cb = on_packets;
 	a->lower->arg = a;
-	stream_want(&a->control->h.s, ST_READ);
+	stream_want(a->control, ST_READ);
 	if ((a->lower->state & ST_OPEN) != 0)
 		assoc_open(a);
 }
@@ -381,14 +382,81 @@ assoc_destroy(struct dgram *d)
 
 	dgram_queue_clear(&a->early);
 	if (a->control != NULL)
-		stream_close(&a->control->h.s, CLOSE_FLUSH);
+		stream_close(a->control, CLOSE_FLUSH);
 	if (a->lower != NULL)
 		dgram_close(a->lower);
 	free(a);
 }
 
-static const struct dgram_ops assoc_ops = { .name = "socks5", .sendv = assoc_sendv, .want = assoc_want,
-    .destroy = assoc_destroy };
+static bool
+control_movable(const struct stream *s)
+{
+	if (s->ops->freeze == NULL || stream_raw_fd(s, ST_READ) == -1)
+		return false;
+	for (; s != NULL; s = s->lower)
+		if (s->err != 0)
+			return false;
+	return true;
+}
+
+/* The relay's address, the lower packet side, the control connection: its fd comes last. */
+static int
+assoc_freeze(struct dgram *d, struct wire *w, int *fds)
+{
+	struct assoc *a = (struct assoc *)d;
+	int n;
+
+	if (a->lower == NULL || !control_movable(a->control))
+		return -E_UNSUP;
+	wire_put(w, &a->relay.ip, sizeof(a->relay.ip));
+	wire_put_u16(w, a->relay.port);
+	wire_put_str(w, a->relay.host);
+	n = dgram_freeze(a->lower, w, fds);
+	if (n < 0)
+		return n;
+	n += a->control->ops->freeze(a->control, w, fds + n);
+	stream_close(a->control, CLOSE_RESET);	/* without a socket: nothing is reset, and nothing waited for */
+	a->control = NULL;
+	return n;
+}
+
+static const struct dgram_ops assoc_ops = {
+	.name = "socks5", .sendv = assoc_sendv, .want = assoc_want, .freeze = assoc_freeze, .destroy = assoc_destroy
+};
+
+struct dgram *
+socks5_packet_thaw(struct gen *g, struct wire *in, const int *fds, int nfds)
+{
+	struct assoc *a = nfds >= 2 ? calloc(1, sizeof(*a)) : NULL;
+	struct ip *ip;
+
+	if (a == NULL)
+		goto bad;
+	ip = &a->relay.ip;
+	if (wire_get(in, ip, sizeof(*ip)) != 0 || (ip->family != 0 && ip->family != 4 && ip->family != 6) ||
+	    wire_get_u16(in, &a->relay.port) != 0 || wire_get_str(in, a->relay_host, sizeof(a->relay_host)) != 0)
+		goto bad;
+	dgram_init(&a->d, &assoc_ops, &g->w->loop);
+	a->relay.host = a->relay_host;
+	a->ob = g->direct;		/* what was asked of the node is known by now */
+	a->lower = outbound_thaw(g, in, fds, nfds - 1);
+	a->control = tcp_thaw(&g->w->loop, in, fds + nfds - 1, 1);
+	if (a->lower == NULL || a->control == NULL) {
+		assoc_destroy(&a->d);
+		return NULL;
+	}
+	a->lower->cb = on_packets;
+	a->lower->arg = a;
+	stream_set_cb(a->control, on_control, a);
+	stream_want(a->control, ST_READ);
+	a->d.state |= ST_OPEN;
+	return &a->d;
+bad:
+	free(a);
+	for (int i = 0; i < nfds; i++)
+		close(fds[i]);
+	return NULL;
+}
 
 static struct dgram *
 socks5_packet(struct outbound *ob, const struct dial *dial)
@@ -397,19 +465,21 @@ socks5_packet(struct outbound *ob, const struct dial *dial)
 	static const struct target anywhere = { .ip = { .family = 4 } };
 	struct socks5 *n = (struct socks5 *)ob;
 	struct assoc *a = calloc(1, sizeof(*a));
+	struct hello *control;
 
 	if (a == NULL)
 		return NULL;
-	a->control = hello_new(n, node_dial(ob, dial, &n->tls), SOCKS_UDP_ASSOCIATE, &anywhere);
-	if (a->control == NULL) {
+	control = hello_new(n, node_dial(ob, dial, &n->tls), SOCKS_UDP_ASSOCIATE, &anywhere);
+	if (control == NULL) {
 		free(a);
 		return NULL;
 	}
+	a->control = &control->h.s;
 	dgram_init(&a->d, &assoc_ops, &ob->gen->w->loop);
 	a->ob = ob;
 	a->via = dial->via;
 	a->depth = dial->depth;
-	stream_set_cb(&a->control->h.s, on_control, a);
+	stream_set_cb(a->control, on_control, a);
 	return &a->d;
 }
 

@@ -10,4 +10,8 @@ extern const struct outbound_type outbound_reject, outbound_reject_drop, outboun
 extern const struct outbound_type outbound_socks5;
 extern const struct outbound_type outbound_http;
 
+/* outbound_thaw()'s: as it says there */
+struct dgram *dialer_packet_thaw(struct gen *g, struct wire *state, const int *fds, int nfds);
+struct dgram *socks5_packet_thaw(struct gen *g, struct wire *state, const int *fds, int nfds);
+
 #endif

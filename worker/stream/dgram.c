@@ -85,6 +85,15 @@ dgram_why(const struct dgram *d)
 }
 
 int
+dgram_freeze(struct dgram *d, struct wire *w, int *fds)
+{
+	if (d->ops->freeze == NULL || (d->state & (ST_OPEN | ST_FAIL | ST_CLOSED)) != ST_OPEN)
+		return -E_UNSUP;
+	wire_put_str(w, d->ops->name);
+	return d->ops->freeze(d, w, fds);
+}
+
+int
 dgram_queue_put(struct dgram_queue *q, const struct packet *p)
 {
 	size_t host_len = p->addr.host != NULL ? strlen(p->addr.host) : 0;

@@ -34,7 +34,7 @@ struct dgram_ops {
 	const char *name;
 	int (*sendv)(struct dgram *, const struct packet *, int n);	/* number taken; lends; drops what would block */
 	void (*want)(struct dgram *, bool read);
-	int (*freeze)(struct dgram *, struct wire *, int *fds);		/* as stream_ops.freeze; NULL = drain */
+	int (*freeze)(struct dgram *, struct wire *, int *fds);		/* as stream_ops.freeze: -E_UNSUP and nothing given up; NULL = drain */
 	void (*destroy)(struct dgram *);				/* from the reaper only */
 };
 struct dgram {			/* first member */
@@ -52,6 +52,9 @@ void dgram_init(struct dgram *d, const struct dgram_ops *ops, struct loop *loop)
 void dgram_fail(struct dgram *d, int code, int sys_errno, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 void dgram_close(struct dgram *d);	/* takes; no callback after return */
 const char *dgram_why(const struct dgram *d);
+/* Hand-over: writes the layer's name and state and gives up its fds: their number, or -E_UNSUP with only w changed. What the
+ * other process does with it: outbound_thaw(). */
+int dgram_freeze(struct dgram *d, struct wire *w, int *fds);
 
 /* ---- packets kept until a way is open: at most DGRAM_EARLY and DGRAM_EARLY_BYTES; for layers before ST_OPEN and for sessions
  * while they route */

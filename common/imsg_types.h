@@ -23,10 +23,13 @@ enum imsg_type {
 	MSG_CONF_ERR,	/* WCL>S CONFIGURING: msg_conf_err; the sender then waits for its end */
 	MSG_SERVE,	/* S>W	READY: start accepting */
 	MSG_DRAIN,	/* S>W	SERVING: stop accepting, hand over, keep what cannot move, exit when empty */
-	MSG_HANDOFF,	/* S>W	to both ends before DRAIN: msg_handoff, 1 fd, a channel between an old and a new worker */
+	MSG_HANDOFF,	/* S>W	to both ends before DRAIN or RETURN: msg_handoff, 1 fd, a channel between an old and a new worker */
 	MSG_STOP,	/* S>WC	msg_stop: end now or when the connections ended, at most grace_ms from now */
 	MSG_PING,	/* S>WC	any; answered by MSG_PONG with the same id through the loop */
 	MSG_PONG,	/* WC>S */
+	MSG_ADOPT,	/* S>W	SERVING: msg_adopt, n fds: slots of a worker that died; this one reads them, too, until they are asked back */
+	MSG_RETURN,	/* S>W	SERVING: msg_return, after HANDOFF to the worker that reads those slots from now on */
+	MSG_REPLACE_ME,	/* W>S	SERVING: msg_replace_me; over its memory limit: a successor is started, then it gets HANDOFF and DRAIN */
 
 	/* files and sockets */
 	MSG_OPEN = 20,	/* WC>S	CONFIGURING: msg_open; answered by MSG_FILE */
@@ -72,6 +75,7 @@ enum imsg_type {
 	/* old worker <-> new worker (hand-over) */
 	MSG_MOVE = 120,	/* W>W	msg_move + wire per object, fds: see worker/handoff.c */
 	MSG_MOVED,	/* W>W	msg_moved: how many of that batch were adopted */
+	MSG_MOVE_DONE,	/* W>W	empty: no UDP session comes on this channel any more; the new worker may read its UDP listeners */
 };
 
 enum { STAT_PAGE = 4096, STAT_SLOTS = 64 };
@@ -111,7 +115,11 @@ struct msg_conf_err {
 
 struct msg_stop { uint32_t grace_ms, reserved; };
 
-struct msg_handoff { uint32_t peer_generation, peer_index, sender, reserved; };	/* sender 1: this end gives */
+/* sender 1: this end gives. peer_workers: of the generation at the other end; a UDP session goes to worker slot % peer_workers of it. primary: the
+ * channel that connections take, which belong to no slot any more; an old worker has one. */
+struct msg_handoff { uint32_t peer_generation, peer_index, peer_workers; uint16_t sender, primary; };
+struct msg_return { uint32_t index, reserved; };	/* whose slots */
+struct msg_replace_me { uint64_t used, limit; };
 
 enum open_kind { OPEN_CERT = 1, OPEN_KEY, OPEN_CA, OPEN_GEO, OPEN_PROVIDER, OPEN_RESOLV, OPEN_HOSTS, OPEN_SHARED };
 struct msg_open { uint32_t kind; char path[1024]; };		/* RESOLV, HOSTS, and CA with "": the system's file */
@@ -142,7 +150,8 @@ struct msg_listen {
 	uint8_t pad[3];
 	char path[256];			/* Unix */
 };
-struct msg_listener { uint32_t err; uint32_t nslots; char text[256]; };
+struct msg_listener { uint32_t err; uint32_t nslots; uint8_t slot[LISTEN_SLOTS_MAX]; char text[256]; };	/* slot: the number of each fd's */
+struct msg_adopt { struct msg_listen key; uint32_t index, n; uint8_t slot[LISTEN_SLOTS_MAX]; };	/* index: of the worker they belong to */
 
 enum change_kind {
 	CHANGE_PATCH = 1,	/* wire: worker/patch.h */

@@ -87,12 +87,15 @@ show(const struct sup *s, const struct generation *g, struct wire *w)
 	key_uint(w, "age", (uint64_t)(ev_now(s->loop) - g->born));
 	value_key(w, "workers");
 	value_list(w);
-	for (int i = 0; i < g->n_workers; i++)
-		if (g->worker[i] != NULL) {
-			show_worker(s, g->worker[i], w);
-			connections += open_connections(s, g->worker[i]);
-			memory += control_resident(g->worker[i]);
-		}
+	list_each(n, &s->children) {
+		const struct child *c = container_of(n, struct child, link);
+
+		if (c->gen != g)
+			continue;
+		show_worker(s, c, w);
+		connections += open_connections(s, c);
+		memory += control_resident(c);
+	}
 	value_list_end(w);
 	key_uint(w, "connections", connections);
 	key_uint(w, "memory", memory);

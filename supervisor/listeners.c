@@ -327,11 +327,40 @@ uses(const struct listener *l, const struct child *c)
 	return false;
 }
 
+/* Slot s belongs to worker s mod N. Where there are more workers than slots the surplus ones share those of a stream listener; a datagram slot has one
+ * reader, or the datagrams of one client would go to two. */
+static int
+slots_of(const struct listener *l, uint32_t index, int workers, uint8_t out[static LISTEN_SLOTS_MAX])
+{
+	int n = 0;
+
+	for (int i = (int)index; i < l->n_slots; i += workers)
+		out[n++] = (uint8_t)i;
+	if (n == 0 && l->key.kind != LISTEN_UDP)
+		out[n++] = (uint8_t)((int)index % l->n_slots);
+	return n;
+}
+
+/* Duplicates of n slots, or -1. */
+static int
+dup_slots(const struct listener *l, const uint8_t *slots, int n, int *fds)
+{
+	for (int i = 0; i < n; i++) {
+		fds[i] = fcntl(l->fd[slots[i]], F_DUPFD_CLOEXEC, 3);
+		if (fds[i] == -1) {
+			imsg_close_fds(fds, i);
+			return -1;
+		}
+	}
+	return n;
+}
+
 int
-listeners_take(struct sup *s, struct child *c, const struct msg_listen *key, int fds[static LISTEN_SLOTS_MAX], char *why, size_t cap)
+listeners_take(struct sup *s, struct child *c, const struct msg_listen *key, int fds[static LISTEN_SLOTS_MAX], uint8_t slots[static LISTEN_SLOTS_MAX],
+    char *why, size_t cap)
 {
 	struct listener *l = find(s, key);
-	int n = 0, workers = c->gen != NULL ? c->gen->n_workers : 1;
+	int n;
 
 	if (l == NULL)
 		l = make(s, key, why, cap);
@@ -344,20 +373,11 @@ listeners_take(struct sup *s, struct child *c, const struct msg_listen *key, int
 		}
 		l->user[l->n_users++] = c;
 	}
-	for (int i = 0; i < l->n_slots; i++) {
-		if (i % workers != (int)c->index % workers && l->n_slots > 1)
-			continue;
-		fds[n] = fcntl(l->fd[i], F_DUPFD_CLOEXEC, 3);
-		if (fds[n] == -1) {
-			imsg_close_fds(fds, n);
-			snprintf(why, cap, "out of file descriptors");
-			return -E_SYS;
-		}
-		n++;
+	n = slots_of(l, c->index, c->gen != NULL ? c->gen->n_workers : 1, slots);
+	if (dup_slots(l, slots, n, fds) == -1) {
+		snprintf(why, cap, "out of file descriptors");
+		return -E_SYS;
 	}
-	/* more workers than slots: the surplus ones share */
-	if (n == 0 && l->n_slots > 0 && (fds[0] = fcntl(l->fd[(int)c->index % l->n_slots], F_DUPFD_CLOEXEC, 3)) != -1)
-		n = 1;
 	/* a key bound while its holder already serves (PATCH of ports) is opened at once */
 	if (c->state == CH_SERVING && listeners_serve(s, why, cap) != 0) {
 		imsg_close_fds(fds, n);
@@ -365,6 +385,42 @@ listeners_take(struct sup *s, struct child *c, const struct msg_listen *key, int
 		return -E_BUSY;
 	}
 	return n;
+}
+
+/* Some worker reads that slot without being told: a surplus one that shares it. */
+static bool
+has_reader(const struct listener *l, const struct generation *g, uint32_t except, uint8_t slot)
+{
+	uint8_t slots[LISTEN_SLOTS_MAX];
+
+	for (uint32_t i = 0; i < (uint32_t)g->n_workers; i++) {
+		int n = i == except || g->reader[i] == NOBODY || g->worker[i] == NULL ? 0 : slots_of(l, i, g->n_workers, slots);
+
+		if (n > 0 && memchr(slots, slot, (size_t)n) != NULL)
+			return true;
+	}
+	return false;
+}
+
+void
+listeners_adopt(struct sup *s, struct child *c, uint32_t index, const struct msg_listen *only)
+{
+	list_each(n, &s->listeners->all) {
+		struct listener *l = container_of(n, struct listener, link);
+		struct msg_adopt m = { .key = l->key, .index = index };
+		int fds[LISTEN_SLOTS_MAX], have, k = 0;
+
+		if (!uses(l, c) || (only != NULL && !same_key(&l->key, only)))
+			continue;
+		have = slots_of(l, index, c->gen->n_workers, m.slot);
+		for (int i = 0; i < have; i++)
+			if (!has_reader(l, c->gen, index, m.slot[i]))
+				m.slot[k++] = m.slot[i];
+		if (k == 0 || dup_slots(l, m.slot, k, fds) == -1)
+			continue;
+		m.n = (uint32_t)k;
+		peer_send(&c->peer, MSG_ADOPT, 0, &m, sizeof m, fds, k);
+	}
 }
 
 static void

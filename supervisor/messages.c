@@ -23,6 +23,7 @@
 #include "supervisor/reload.h"
 #include "supervisor/state.h"
 #include "supervisor/systemd.h"
+#include "supervisor/workers.h"
 
 /* peer.state bits: worker states as they are, the controller's shifted, one for loaders. */
 enum { SHIFT_C = 4, L = 1 << 8,
@@ -186,12 +187,24 @@ on_listen(struct peer *p, struct wire *w, const int *fds)
 	m.path[sizeof m.path - 1] = '\0';
 	if (m.kind < LISTEN_TCP || m.kind > LISTEN_UNIX || (m.kind == LISTEN_UNIX) != (c->role == ROLE_CONTROLLER && m.path[0] != '\0') || m.mode > 0777)
 		return -E_PROTO;
-	n = listeners_take(c->sup, c, &m, got, out.text, sizeof out.text);
+	n = listeners_take(c->sup, c, &m, got, out.slot, out.text, sizeof out.text);
 	if (n < 0)
 		out.err = (uint32_t)-n;
 	else
 		out.nslots = (uint32_t)n;
 	peer_send(p, MSG_LISTENER, p->cur_id, &out, sizeof out, got, n > 0 ? n : 0);
+	if (c->role == ROLE_WORKER && c->state == CH_SERVING && n >= 0)
+		workers_listen(c, &m);
+	return 0;
+}
+
+static int
+on_replace_me(struct peer *p, struct wire *w, const int *fds)
+{
+	BODY(struct msg_replace_me, m, w);
+
+	(void)fds;
+	workers_replace(p->arg, &m);
 	return 0;
 }
 
@@ -356,6 +369,7 @@ const struct imsg_handler messages_table[] = {
 	{ MSG_OPEN_UI,     "OPEN_UI",     C_SERVING,             4, 1024,                       0, 0, on_open_ui },
 	{ MSG_LISTEN,      "LISTEN",      W_CONF | W_SERVING | C_CONF | C_SERVING, FIXED(struct msg_listen), 0, 0, on_listen },
 	{ MSG_UNLISTEN,    "UNLISTEN",    W_ANY | C_SERVING,     FIXED(struct msg_listen),      0, 0, on_unlisten },
+	{ MSG_REPLACE_ME,  "REPLACE_ME",  W_SERVING,             FIXED(struct msg_replace_me),  0, 0, on_replace_me },
 	{ MSG_CHANGE,      "CHANGE",      C_SERVING | W_SERVING, sizeof(struct msg_change), IMSG_BODY_MAX, 0, 0, on_change },
 	{ MSG_CHANGE_ACK,  "CHANGE_ACK",  W_ANY,                 FIXED(struct msg_result),      0, 0, on_change_ack },
 	{ MSG_RELOAD,      "RELOAD",      C_SERVING,             FIXED(struct msg_reload),      1, IMSG_FDS_UPTO, on_reload },

@@ -34,6 +34,7 @@
 #include "supervisor/recover.h"
 #include "supervisor/state.h"
 #include "supervisor/systemd.h"
+#include "supervisor/workers.h"
 
 enum { WAITERS_MAX = 64 };
 enum phase { RL_IDLE, RL_LOADING, RL_STARTING, RL_CONTROLLER, RL_PROVING };
@@ -130,45 +131,35 @@ living(const struct generation *g)
 {
 	int n = 0;
 
-	for (int i = 0; i < g->n_workers; i++)
-		n += g->worker[i] != NULL;
+	list_each(k, &g->sup->children)
+		n += container_of(k, struct child, link)->gen == g;
 	return n;
-}
-
-static struct child *
-start_worker(struct generation *g, uint32_t index, unsigned keep)
-{
-	struct sup *s = g->sup;
-	struct child *c = child_spawn(s, ROLE_WORKER, g, index);
-	struct msg_hello hello = { .generation = g->number, .index = index, .workers = (uint32_t)g->n_workers, .log_level = (uint32_t)logsink_level(s),
-		.flags = (s->opt.command == CMD_TEST ? HELLO_TEST : 0) | (s->opt.geodata_mode ? HELLO_GEODATA_MODE : 0) };
-	struct msg_config config = { 0 };
-	int fds[2];
-
-	if (c == NULL)
-		return NULL;
-	g->worker[index] = c;
-	fds[0] = state_page_take(s, c);
-	fds[1] = fcntl(s->shared_fd, F_DUPFD_CLOEXEC, 3);
-	if (fds[0] < 0 || fds[1] < 0) {
-		log_error("%s: no counter page is free", c->name);
-		child_kill(c);
-		imsg_close_fds(fds, fds[0] < 0 ? 0 : 1);
-		return NULL;
-	}
-	hello.slot = c->slot;
-	peer_send(&c->peer, MSG_HELLO, 0, &hello, sizeof hello, fds, 2);
-	state_send(s, c, keep);
-	child_send(c, MSG_CONFIG, 0, &config, sizeof config, fcntl(g->tree_fd, F_DUPFD_CLOEXEC, 3));
-	return c;
 }
 
 static void
 kill_generation(struct generation *g)
 {
-	for (int i = 0; i < g->n_workers; i++)
-		if (g->worker[i] != NULL)
-			child_kill(g->worker[i]);
+	list_each(k, &g->sup->children)
+		if (container_of(k, struct child, link)->gen == g)
+			child_kill(container_of(k, struct child, link));
+}
+
+/* Told to end now; false when all of them were already. */
+static bool
+stop_generation(struct generation *g)
+{
+	struct msg_stop m = { 0 };
+	bool any = false;
+
+	list_each(k, &g->sup->children) {
+		struct child *c = container_of(k, struct child, link);
+
+		if (c->gen != g || c->stopping)
+			continue;
+		c->stopping = any = true;
+		child_send(c, MSG_STOP, 0, &m, sizeof m, -1);
+	}
+	return any;
 }
 
 /* ---- answers */
@@ -283,12 +274,14 @@ start_generation(struct sup *s, int tree_fd, const struct msg_job_done *opts)
 	g->born = ev_now(s->loop);
 	g->hash = generations_hash(tree_fd);
 	g->n_workers = s->opt.command == CMD_TEST ? 1 : worker_count(opts);
+	for (int i = 0; i < WORKERS_MAX; i++)
+		g->reader[i] = (uint8_t)i;
 	list_append(&s->generations, &g->link);
 	r->gen = g;
 	enter(s, RL_STARTING);
 	arm(s, START_TIMEOUT_S);
 	for (int i = 0; i < g->n_workers; i++)
-		if (start_worker(g, (uint32_t)i, kept_states(&r->now->m)) == NULL) {
+		if (workers_start(g, (uint32_t)i, kept_states(&r->now->m), &g->worker[i]) == NULL) {
 			refuse(s, 500, NULL, "a worker cannot be started");
 			return;
 		}
@@ -465,20 +458,6 @@ reload_conf_err(struct sup *s, struct child *c, const struct msg_conf_err *e)
 
 /* ---- the switch */
 
-static void
-introduce_worker(struct sup *s, struct child *w)
-{
-	struct msg_peer m = { .generation = w->gen->number, .index = w->index, .slot = w->slot, .state = w->state, .pid = (uint32_t)w->pid };
-	int pair[2], fds[2];
-
-	if (s->controller == NULL || s->controller->state != CH_SERVING || imsg_pair(pair) != 0)
-		return;
-	child_send(w, MSG_PEER, 0, &m, sizeof m, pair[1]);
-	fds[0] = pair[0];
-	fds[1] = state_page_dup(s, w->slot);
-	peer_send(&s->controller->peer, MSG_PEER, 0, &m, sizeof m, fds, 2);
-}
-
 void
 reload_introduce(struct sup *s)
 {
@@ -492,40 +471,19 @@ reload_introduce(struct sup *s)
 		struct child *w = container_of(n, struct child, link);
 
 		if (w->role == ROLE_WORKER && (w->state == CH_SERVING || w->state == CH_DRAINING) && !w->stopping)
-			introduce_worker(s, w);
+			workers_introduce(w);
 	}
-}
-
-static void
-drain_worker(struct child *w, struct generation *to)
-{
-	struct child *heir = to->worker[w->index % (uint32_t)to->n_workers];
-	struct msg_handoff give = { .peer_generation = to->number, .peer_index = heir->index, .sender = 1 };
-	struct msg_handoff take = { .peer_generation = w->gen->number, .peer_index = w->index };
-	int pair[2];
-
-	if (imsg_pair(pair) == 0) {
-		child_send(heir, MSG_HANDOFF, 0, &take, sizeof take, pair[1]);
-		child_send(w, MSG_HANDOFF, 0, &give, sizeof give, pair[0]);
-	}
-	child_send(w, MSG_DRAIN, 0, NULL, 0, -1);
-	messages_set_state(w, CH_DRAINING);
 }
 
 /* After g+1 was introduced: the controller must never be without a lead to ask. */
 static void
 tell_draining(struct sup *s, const struct generation *g)
 {
-	for (int i = 0; i < g->n_workers; i++) {
-		const struct child *w = g->worker[i];
-		struct msg_peer m = { .generation = g->number, .state = CH_DRAINING };
+	list_each(n, &s->children) {
+		struct child *w = container_of(n, struct child, link);
 
-		if (w == NULL || w->state != CH_DRAINING || s->controller == NULL || s->controller->state != CH_SERVING)
-			continue;
-		m.index = w->index;
-		m.slot = w->slot;
-		m.pid = (uint32_t)w->pid;
-		child_send(s->controller, MSG_PEER_STATE, 0, &m, sizeof m, -1);
+		if (w->gen == g)
+			workers_tell_draining(w);
 	}
 }
 
@@ -537,13 +495,7 @@ on_drain_timeout(struct ev_loop *loop, ev_timer *t, int events)
 	(void)loop;
 	(void)events;
 	log_warn("generation %u drained for %u s: its last connections are closed (sluice.drain-timeout)", g->number, g->opts.drain_timeout_s);
-	for (int i = 0; i < g->n_workers; i++)
-		if (g->worker[i] != NULL) {
-			struct msg_stop m = { 0 };
-
-			g->worker[i]->stopping = true;
-			child_send(g->worker[i], MSG_STOP, 0, &m, sizeof m, -1);
-		}
+	stop_generation(g);
 }
 
 static void
@@ -561,16 +513,8 @@ limit_generations(struct sup *s, uint32_t max)
 		if (g->state != GEN_DRAINING)
 			continue;
 		n--;
-		if (living(g) == 0 || g->worker[0] == NULL || g->worker[0]->stopping)
-			continue;
-		log_warn("generation %u is closed: more than sluice.max-generations (%u) would run", g->number, max);
-		for (int i = 0; i < g->n_workers; i++)
-			if (g->worker[i] != NULL) {
-				struct msg_stop m = { 0 };
-
-				g->worker[i]->stopping = true;
-				child_send(g->worker[i], MSG_STOP, 0, &m, sizeof m, -1);
-			}
+		if (stop_generation(g))
+			log_warn("generation %u is closed: more than sluice.max-generations (%u) would run", g->number, max);
 	}
 }
 
@@ -598,9 +542,11 @@ switch_to(struct sup *s)
 		for (int i = 0; i < old->n_workers; i++) {
 			ev_timer_stop(s->loop, &old->respawn[i]);
 			if (old->worker[i] != NULL && old->worker[i]->state == CH_SERVING)
-				drain_worker(old->worker[i], g);
+				workers_drain(old->worker[i], g);
 			else if (old->worker[i] != NULL)
 				child_kill(old->worker[i]);	/* a replacement that was still starting */
+			if (old->successor[i] != NULL)
+				child_kill(old->successor[i]);
 		}
 		ev_timer_init(&old->drain_timer, on_drain_timeout, old->opts.drain_timeout_s, 0);
 		old->drain_timer.data = old;
@@ -612,7 +558,7 @@ switch_to(struct sup *s)
 	for (int i = 0; i < g->n_workers; i++) {
 		child_send(g->worker[i], MSG_SERVE, 0, NULL, 0, -1);
 		messages_set_state(g->worker[i], CH_SERVING);
-		introduce_worker(s, g->worker[i]);
+		workers_introduce(g->worker[i]);
 	}
 	if (s->controller != NULL && s->controller->state == CH_READY)
 		serve_controller(s);
@@ -755,46 +701,18 @@ reload_ready(struct sup *s, struct child *c)
 			if (g->worker[i] == NULL || g->worker[i]->state != CH_READY)
 				return;
 		all_workers_ready(s);
-	} else if (g == s->serving) {	/* a replacement */
-		child_send(c, MSG_SERVE, 0, NULL, 0, -1);
-		messages_set_state(c, CH_SERVING);
-		introduce_worker(s, c);
-		log_info("%s serves", c->name);
-	}
+	} else if (g == s->serving)
+		workers_ready(c);
 }
 
 /* ---- ends */
-
-static void
-on_respawn(struct ev_loop *loop, ev_timer *t, int events)
-{
-	struct generation *g = t->data;
-	uint32_t i = (uint32_t)(t - g->respawn);
-
-	(void)loop;
-	(void)events;
-	if (g->state == GEN_SERVING && g->worker[i] == NULL && !g->sup->stopping)
-		start_worker(g, i, ~0u);
-}
-
-/* 0, 0.1, 0.2, 0.4 ... 10 s; a life of a minute forgives. */
-static double
-backoff(uint32_t *failures, ev_tstamp lived)
-{
-	double d;
-
-	if (lived > 60)
-		*failures = 0;
-	d = *failures == 0 ? 0 : 0.05 * (double)(1u << (*failures < 8 ? *failures : 8));
-	(*failures)++;
-	return d > 10 ? 10 : d;
-}
 
 static void
 worker_gone(struct sup *s, struct child *c, const char *why)
 {
 	struct generation *g = c->gen;
 
+	c->gen = NULL;		/* no more among the living */
 	if (g->worker[c->index] == c)
 		g->worker[c->index] = NULL;
 	if (s->stopping)
@@ -804,10 +722,8 @@ worker_gone(struct sup *s, struct child *c, const char *why)
 
 		snprintf(text, sizeof text, "a new worker failed: %s", why);
 		refuse(s, 500, NULL, text);
-	} else if (g->state == GEN_SERVING && !lastgood_crashed(s, g)) {
-		ev_timer_init(&g->respawn[c->index], on_respawn, backoff(&g->failures[c->index], ev_now(s->loop) - c->started), 0);
-		g->respawn[c->index].data = g;
-		ev_timer_start(s->loop, &g->respawn[c->index]);
+	} else if (g->state == GEN_SERVING) {
+		workers_gone(g, c);
 	} else if (g->state == GEN_DRAINING && living(g) == 0) {
 		log_info("generation %u has ended", g->number);
 		free_generation(g);
@@ -855,7 +771,7 @@ reload_child_gone(struct sup *s, struct child *c, const char *why)
 			snprintf(text, sizeof text, "the controller failed: %s", why);
 			refuse(s, 500, NULL, text);
 		}
-		ev_timer_init(&s->controller_timer, on_controller_timer, backoff(&s->controller_failures, ev_now(s->loop) - c->started), 0);
+		ev_timer_init(&s->controller_timer, on_controller_timer, workers_backoff(&s->controller_failures, ev_now(s->loop) - c->started), 0);
 		s->controller_timer.data = s;
 		ev_timer_start(s->loop, &s->controller_timer);
 		break;

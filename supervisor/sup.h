@@ -4,6 +4,7 @@
  *
  *   main       options, start, signals, end                     child      fork + exec, channels, ends of processes
  *   reload     the generation machine                            messages   who may ask what, when: the handler table
+ *   workers    the workers of the generation that serves
  *   listeners  every listening socket, its slots and users       change     acknowledged changes
  *   images     rule data, compiled once for all workers
  *   files      paths -> fds, confined                            state      blobs that outlive workers; counter pages
@@ -63,6 +64,7 @@ struct child {
 	char name[40];
 };
 
+enum { NOBODY = 255 };
 enum generation_state { GEN_STARTING, GEN_SERVING, GEN_DRAINING };
 struct generation {
 	struct list link;		/* sup.generations, oldest first */
@@ -73,6 +75,8 @@ struct generation {
 	struct msg_job_done opts;
 	int n_workers;
 	struct child *worker[WORKERS_MAX];
+	struct child *successor[WORKERS_MAX];	/* starting, for one that grew over its memory limit */
+	uint8_t reader[WORKERS_MAX];	/* which worker reads the listener slots of this one: itself, a stand-in, NOBODY */
 	uint32_t failures[WORKERS_MAX];	/* crashes in a row, for the back-off */
 	ev_timer respawn[WORKERS_MAX];
 	ev_timer drain_timer;

@@ -4,10 +4,12 @@
 
 #include "worker/worker.h"
 
-/* Takes fd: a channel to the worker that gives to us or takes from us. */
-void handoff_open(struct worker *w, int fd, bool sender);
-/* Begins to give: every relay that needs no user-space state. */
+/* Takes fd: a channel to a worker that gives to us or takes from us. */
+void handoff_open(struct worker *w, int fd, const struct msg_handoff *m);
+/* Begins to give: UDP sessions of slots that others have now; when draining also every relay that needs no user-space state. */
 void handoff_give(struct worker *w);
 bool handoff_busy(void);	/* something sent is not acknowledged yet */
+/* Before serving: sets worker.udp_held while old workers still have UDP sessions to give, for ADOPT_MS at most. */
+void handoff_hold(struct worker *w);
 
 #endif

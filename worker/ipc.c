@@ -116,6 +116,12 @@ priv_open(struct worker *w, enum open_kind kind, const char *path, struct cfg_er
 int
 priv_listen(struct worker *w, const struct msg_listen *key, int fds[static LISTEN_SLOTS_MAX], char *why, size_t cap)
 {
+	return priv_listen_slots(w, key, fds, NULL, why, cap);
+}
+
+int
+priv_listen_slots(struct worker *w, const struct msg_listen *key, int fds[static LISTEN_SLOTS_MAX], uint8_t slots[LISTEN_SLOTS_MAX], char *why, size_t cap)
+{
 	static struct imsg m;
 	struct msg_listener a;
 	int rc;
@@ -137,6 +143,8 @@ priv_listen(struct worker *w, const struct msg_listen *key, int fds[static LISTE
 		return a.err < E_MAX_ ? -(int)a.err : -E_SYS;
 	}
 	memcpy(fds, m.fds, (size_t)m.nfds * sizeof *fds);
+	if (slots != NULL)
+		memcpy(slots, a.slot, sizeof a.slot);
 	return m.nfds;
 }
 
@@ -333,6 +341,7 @@ on_serve(struct peer *p, struct wire *b, const int *fds)
 	(void)fds;
 	ipc_set_state(w, CH_SERVING);
 	w->serving = true;
+	handoff_hold(w);
 	apply_serve(w);
 	return 0;
 }
@@ -342,7 +351,35 @@ on_handoff(struct peer *p, struct wire *b, const int *fds)
 {
 	BODY(struct msg_handoff, m, b);
 
-	handoff_open(p->arg, fds[0], m.sender != 0);
+	handoff_open(p->arg, fds[0], &m);
+	return 0;
+}
+
+static int
+on_adopt(struct peer *p, struct wire *b, const int *fds)
+{
+	struct worker *w = p->arg;
+	BODY(struct msg_adopt, m, b);
+
+	if (m.n > LISTEN_SLOTS_MAX || (int)m.n != p->cur_nfds)
+		return -E_PROTO;
+	for (int i = 0; i < w->gen->n_inbounds; i++)
+		if (inbound_adopt(w->gen->inbounds[i], &m, fds) == 0)
+			return 0;
+	imsg_close_fds(fds, p->cur_nfds);	/* its inbound went away meanwhile */
+	return 0;
+}
+
+static int
+on_return(struct peer *p, struct wire *b, const int *fds)
+{
+	struct worker *w = p->arg;
+	BODY(struct msg_return, m, b);
+
+	(void)fds;
+	for (int i = 0; i < w->gen->n_inbounds; i++)
+		inbound_return(w->gen->inbounds[i], m.index);
+	handoff_give(w);
 	return 0;
 }
 
@@ -475,6 +512,8 @@ static const struct imsg_handler supervisor_table[] = {
 	    on_image },
 	{ MSG_SERVE,      "SERVE",     CH_READY,         0, 0, 0, 0, on_serve },
 	{ MSG_HANDOFF,    "HANDOFF",   CH_READY | CH_SERVING, sizeof(struct msg_handoff), sizeof(struct msg_handoff), 1, 0, on_handoff },
+	{ MSG_ADOPT,      "ADOPT",     CH_SERVING,       sizeof(struct msg_adopt), sizeof(struct msg_adopt), LISTEN_SLOTS_MAX, IMSG_FDS_UPTO, on_adopt },
+	{ MSG_RETURN,     "RETURN",    CH_SERVING,       sizeof(struct msg_return), sizeof(struct msg_return), 0, 0, on_return },
 	{ MSG_DRAIN,      "DRAIN",     CH_SERVING,       0, 0, 0, 0, on_drain },
 	{ MSG_STOP,       "STOP",      CH_LIVE,          sizeof(struct msg_stop), sizeof(struct msg_stop), 0, 0, on_stop },
 	{ MSG_PING,       "PING",      CH_ANY,           0, 0, 0, 0, on_ping },

@@ -22,6 +22,7 @@ struct worker {
 	uint32_t generation, index, workers;
 	bool lead, test;		/* index 0; -t */
 	bool built, serving, draining;
+	bool udp_held;			/* UDP listeners are not read yet: handoff.c */
 	bool geodata_flag;		/* -m */
 	struct list conns;		/* every struct conn, TCP and UDP; at most conn_limit */
 	uint32_t n_conns, conn_limit;	/* from RLIMIT_NOFILE; beyond it new ones are shed with a reason */
@@ -38,8 +39,9 @@ worker_touch(struct worker *w)
 /* While CONFIGURING: asks the supervisor for a file, blocking. >= 0 a fd, or -E_INVAL with err filled (key, path, reason). */
 int priv_open(struct worker *w, enum open_kind kind, const char *path, struct cfg_err *err);
 /* Asks for this worker's slots of a listener, blocking at most 5 s; up to LISTEN_SLOTS_MAX fds. Number of fds, or -E_* with why filled. With w->test it
- * answers 0 and binds nothing. */
+ * answers 0 and binds nothing. slots, unless NULL, gets the number of each. */
 int priv_listen(struct worker *w, const struct msg_listen *key, int fds[static LISTEN_SLOTS_MAX], char *why, size_t cap);
+int priv_listen_slots(struct worker *w, const struct msg_listen *key, int fds[static LISTEN_SLOTS_MAX], uint8_t slots[LISTEN_SLOTS_MAX], char *why, size_t cap);
 void priv_unlisten(struct worker *w, const struct msg_listen *key);
 
 /* Asks for a compiled image. cb is called once, never from inside this call: while CONFIGURING by priv_compile_wait(), else from

@@ -660,6 +660,50 @@ test_conn_move(void **state)
 	free(p);
 }
 
+/* The control connection of a UDP association: unlisted, in its handshake for ever. */
+static void
+test_conn_move_control(void **state)
+{
+	int a[2], fds[CONN_FDS_MAX];
+	struct conn *c;
+	struct wire w, r;
+	char ch = 'x';
+
+	(void)state;
+	assert_int_equal(tcp_pair(a), 0);
+	c = conn_new(&rig.w, &from, tcp_accepted(&rig.w.loop, a[0]));
+	wire_init(&w);
+	assert_int_equal(conn_freeze(c, &w, fds), -E_UNSUP);
+	assert_int_equal(w.len, 0);
+	c->control = true;
+	c->deadline_ms = 0;
+	assert_int_equal(conn_freeze(c, &w, fds), 1);
+	conn_close(c, BY_HANDOFF);
+	rig_turns(&rig, 2);
+	for (size_t cut = 0; cut < w.len; cut++) {
+		int copy = dup(fds[0]);
+
+		wire_read(&r, w.p, cut);
+		assert_null(conn_thaw(&rig.w, &r, &copy, 1));
+		loop_turn(&rig.w.loop);
+		assert_int_equal(fcntl(copy, F_GETFD), -1);
+	}
+	wire_read(&r, w.p, w.len);
+	c = conn_thaw(&rig.w, &r, fds, 1);
+	assert_non_null(c);
+	assert_true(c->control);
+	assert_false(c->listed);
+	assert_int_equal(c->state, CONN_HANDSHAKE);
+	assert_int_equal(c->deadline_ms, 0);
+	assert_int_equal(stream_write(c->in, &ch, 1), 1);
+	assert_int_equal(recv(a[1], &ch, 1, 0), 1);
+	conn_close(c, BY_STOP);
+	rig_turns(&rig, 2);
+	assert_int_equal(rig.w.n_conns, 1);	/* that of setup() */
+	wire_free(&w);
+	close(a[1]);
+}
+
 static void
 test_conn_freeze_refused(void **state)
 {
@@ -688,7 +732,8 @@ main(void)
 		T(test_relay_idle),
 		T(test_conn_handshake_deadline), T(test_conn_limit), T(test_conn_set_host), T(test_conn_early_cap),
 		T(test_relay_splice),
-		T(test_relay_reset_reaches_client), T(test_conn_move), T(test_conn_freeze_refused),
+		T(test_relay_reset_reaches_client), T(test_conn_move), T(test_conn_move_control),
+		T(test_conn_freeze_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

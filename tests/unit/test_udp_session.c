@@ -11,6 +11,7 @@
 #include "common/strutil.h"
 #include "tests/unit/worker_net.h"
 #include "worker/core/conn.h"
+#include "worker/outbound/types.h"
 
 static struct rig rig;
 static struct udp_port port;
@@ -302,6 +303,184 @@ test_dgram_queue_caps(void **state)
 	assert_int_equal(q.n, 0);
 }
 
+/* ---- hand-over, over a real packet side: one process plays both */
+
+static struct outbound direct = { .type = &outbound_direct, .name = "DIRECT", .flags = OB_UDP };
+
+/* Cut at every place and with every byte damaged: refused or taken, but nothing leaks. */
+static void
+thaw_torn(const struct wire *w, const int *fds, int n)
+{
+	uint8_t *copy = malloc(w->len);
+	uint32_t before = rig.w.n_conns;
+
+	for (size_t i = 0; i < 2 * w->len; i++) {
+		int dups[CONN_FDS_MAX];
+		struct wire r;
+		struct conn *c;
+
+		memcpy(copy, w->p, w->len);
+		if (i >= w->len)
+			copy[i - w->len] ^= (uint8_t)(1u << i % 8);
+		for (int k = 0; k < n; k++)
+			dups[k] = dup(fds[k]);
+		wire_read(&r, copy, i < w->len ? i : w->len);
+		c = conn_thaw(&rig.w, &r, dups, n);
+		if (i < w->len)
+			assert_null(c);
+		if (c != NULL)
+			conn_close(c, BY_STOP);
+		loop_turn(&rig.w.loop);
+		assert_int_equal(rig.w.n_conns, before);
+		for (int k = 0; k < n; k++)
+			assert_int_equal(fcntl(dups[k], F_GETFD), -1);
+	}
+	free(copy);
+}
+
+static void
+test_udp_moves(void **state)
+{
+	union sockaddr_any at, from[2];
+	int remote = udp_socket(&at), fds[CONN_FDS_MAX], n;
+	struct target real = { .ip = { .family = 4, .b = { 127, 0, 0, 1 } }, .port = ntohs(at.in.sin_port) };
+	socklen_t len = sizeof(from[0]);
+	struct wire w, r;
+	struct conn *c;
+	uint8_t id[16];
+	char text[16];
+
+	(void)state;
+	direct.gen = &rig.gen;
+	rig.gen.direct = &direct;
+	loop_fake_clock(&rig.w.loop, 100000);
+	udp_input(&port, &client_addr[0], NULL, &real, IN_SOCKS5, "me", (const uint8_t *)"a", 1);
+	udp_flush();
+	assert_int_equal(recvfrom(remote, text, sizeof(text), 0, &from[0].sa, &len), 1);
+	c = container_of(rig.w.conns.next, struct conn, link);
+	memcpy(id, c->id, 16);
+	loop_fake_clock(&rig.w.loop, 130000);
+	wire_init(&w);
+	n = conn_freeze(c, &w, fds);
+	assert_int_equal(n, 1);
+	assert_true(w.len <= CONN_MOVE_MAX);
+	conn_close(c, BY_HANDOFF);
+	rig_turns(&rig, 1);
+	assert_int_equal(rig.w.n_conns, 0);
+	thaw_torn(&w, fds, n);
+	/* what waits in the socket meanwhile is answered later; the client began another here, which makes room */
+	assert_int_equal(sendto(remote, "back", 4, 0, &from[0].sa, len), 4);
+	udp_input(&port, &client_addr[0], NULL, &real, IN_SOCKS5, NULL, (const uint8_t *)"x", 1);
+	udp_flush();
+	assert_int_equal(recv(remote, text, sizeof(text), 0), 1);
+	wire_read(&r, w.p, w.len);
+	c = conn_thaw(&rig.w, &r, fds, n);
+	assert_non_null(c);
+	assert_int_equal(wire_done(&r), 0);
+	assert_int_equal(rig.w.n_conns, 1);
+	assert_int_equal(rig.stat.open_udp, 1);
+	assert_ptr_equal(conn_find(&rig.w, id), c);
+	assert_int_equal(c->up, 1);
+	assert_int_equal(c->active_ms, 100000);
+	assert_string_equal(c->meta.in_user, "me");
+	assert_string_equal(conn_chain_name(c, 0), "DIRECT");
+	rig_turns(&rig, 3);
+	assert_int_equal(recv(client_fd[0], text, sizeof(text), 0), 7);
+	assert_memory_equal(text + 3, "back", 4);
+	udp_input(&port, &client_addr[0], NULL, &real, IN_SOCKS5, NULL, (const uint8_t *)"b", 1);
+	udp_flush();
+	assert_int_equal(recvfrom(remote, text, sizeof(text), 0, &from[1].sa, &len), 1);
+	assert_int_equal(from[1].in.sin_port, from[0].in.sin_port);
+	wire_free(&w);
+	close(remote);
+}
+
+/* Another slot, or another way of wrapping: no listener of ours has this client. */
+static void
+test_udp_moves_nowhere(void **state)
+{
+	int fds[CONN_FDS_MAX], n;
+	struct wire w, r;
+
+	(void)state;
+	direct.gen = &rig.gen;
+	rig.gen.direct = &direct;
+	input(0, "a");
+	udp_flush();
+	wire_init(&w);
+	n = conn_freeze(container_of(rig.w.conns.next, struct conn, link), &w, fds);
+	assert_int_equal(n, 1);
+	udp_port_close(&port);
+	udp_port_init(&port);
+	port.slot = 1;
+	wire_read(&r, w.p, w.len);
+	fds[1] = dup(fds[0]);
+	assert_null(conn_thaw(&rig.w, &r, &fds[1], n));
+	assert_int_equal(fcntl(fds[1], F_GETFD), -1);
+	port.slot = 0;
+	port.wrap = NULL;
+	wire_read(&r, w.p, w.len);
+	assert_null(conn_thaw(&rig.w, &r, fds, n));
+	assert_int_equal(rig.w.n_conns, 0);
+	wire_free(&w);
+}
+
+/* One whose packet side cannot move stays. */
+static void
+test_udp_stays(void **state)
+{
+	int fds[CONN_FDS_MAX];
+	struct wire w;
+
+	(void)state;
+	input(0, "a");
+	udp_flush();
+	wire_init(&w);
+	assert_int_equal(conn_freeze(container_of(rig.w.conns.next, struct conn, link), &w, fds), -E_UNSUP);
+	wire_free(&w);
+	assert_int_equal(rig.w.n_conns, 1);
+}
+
+/* A session that waits for a name moves as its packets, which are routed anew. */
+static void
+test_udp_moves_unrouted(void **state)
+{
+	struct target name = { .host = "later.test", .port = 53 };
+	int fds[CONN_FDS_MAX];
+	struct wire w, r;
+	struct conn *c;
+
+	(void)state;
+	udp_input(&port, &client_addr[1], NULL, &name, IN_SOCKS5, "me", (const uint8_t *)"one", 3);
+	udp_input(&port, &client_addr[1], NULL, &name, IN_SOCKS5, "me", (const uint8_t *)"two", 3);
+	udp_flush();
+	assert_int_equal(n_fakes, 0);
+	c = container_of(rig.w.conns.next, struct conn, link);
+	wire_init(&w);
+	assert_int_equal(conn_freeze(c, &w, fds), 0);
+	conn_close(c, BY_HANDOFF);
+	rig_turns(&rig, 2);
+	assert_int_equal(rig.w.n_conns, 0);
+	for (size_t cut = 0; cut < w.len; cut++) {
+		wire_read(&r, w.p, cut);
+		(void)conn_thaw(&rig.w, &r, NULL, 0);	/* whole packets before the cut may begin a session */
+		conns_close_all(&rig.w, BY_STOP);
+	}
+	wire_read(&r, w.p, w.len);
+	c = conn_thaw(&rig.w, &r, NULL, 0);
+	assert_non_null(c);
+	assert_int_equal(wire_done(&r), 0);
+	assert_int_equal(c->state, CONN_ROUTING);
+	assert_string_equal(c->meta.host, "later.test");
+	assert_string_equal(c->meta.in_user, "me");
+	wire_free(&w);
+	wire_init(&w);
+	assert_int_equal(conn_freeze(c, &w, fds), 0);	/* both packets wait there */
+	assert_non_null(memmem(w.p, w.len, "one", 3));
+	assert_non_null(memmem(w.p, w.len, "two", 3));
+	wire_free(&w);
+}
+
 int
 main(void)
 {
@@ -309,6 +488,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_udp_input_batches), T(test_udp_answer), T(test_udp_fail_closes), T(test_udp_idle),
 		T(test_udp_close_with_batch),
+		T(test_udp_moves), T(test_udp_moves_nowhere), T(test_udp_stays), T(test_udp_moves_unrouted),
 		T(test_udp_many_clients), cmocka_unit_test(test_dgram_queue_caps),
 	};
 

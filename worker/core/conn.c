@@ -128,20 +128,13 @@ meta_from(struct meta *m, const struct conn_from *from)
 	m->special_rules = or_empty(from->special_rules);
 }
 
-struct conn *
-conn_record(struct worker *w, const struct conn_from *from, enum network network)
+static struct conn *
+record_new(struct worker *w, const struct conn_from *from, enum network network)
 {
-	struct conn *c = NULL;
-	const char *why = "too many connections";
+	struct conn *c = record_get();
 
-	if (w->n_conns < w->conn_limit) {
-		c = record_get();
-		why = err_text(E_NOMEM);
-	}
-	if (c == NULL) {
-		shed(w, from, why);
+	if (c == NULL)
 		return NULL;
-	}
 	*c = (struct conn){ .w = w, .inbound = from->inbound, .state = CONN_HANDSHAKE, .remote_host = "" };
 	meta_from(&c->meta, from);
 	c->meta.network = (uint8_t)network;
@@ -154,6 +147,24 @@ conn_record(struct worker *w, const struct conn_from *from, enum network network
 	count_open(c, 1);
 	conns_wake(w);
 	return c;
+}
+
+struct conn *
+conn_record(struct worker *w, const struct conn_from *from, enum network network)
+{
+	struct conn *c = w->n_conns < w->conn_limit ? record_new(w, from, network) : NULL;
+
+	if (c == NULL)
+		shed(w, from, w->n_conns < w->conn_limit ? err_text(E_NOMEM) : "too many connections");
+	return c;
+}
+
+struct conn *
+conn_record_moved(struct worker *w, enum network network)
+{
+	static const struct conn_from nowhere;
+
+	return record_new(w, &nowhere, network);
 }
 
 struct conn *
@@ -234,7 +245,7 @@ conn_early(struct conn *c, const void *p, size_t n)
 static enum stream_close_how
 how_to_close(int state, enum close_reason why)
 {
-	if (why == BY_LIMIT)
+	if (why == BY_LIMIT || why == BY_HANDOFF)	/* handed over: no socket is left that could be reset or waited for */
 		return CLOSE_RESET;
 	return state == CONN_RELAY && (why == BY_CLIENT || why == BY_REMOTE || why == BY_ERROR) ? CLOSE_RESET : CLOSE_FLUSH;
 }

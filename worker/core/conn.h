@@ -58,6 +58,7 @@ struct conn {
 	struct meta meta;
 	struct stream *in, *out;	/* owned; NULL for UDP, and out before the dial */
 	struct udp_session *udp;	/* NULL for TCP */
+	bool control;			/* CONN_HANDSHAKE without an end: it carries a UDP association's life and nothing else */
 	uint8_t id[16];
 	int64_t start_ns;		/* wall clock */
 	uint64_t up, down;
@@ -97,8 +98,10 @@ struct conn_from {		/* how it came in; the strings live as long as the generatio
  * stream's cb is the inbound's to set (stream_set_cb(c->in, fn, c)) until conn_dispatch(). NULL (stream closed, counted as shed
  * with a logged reason, at most one line a second) at the limit. */
 struct conn *conn_new(struct worker *w, const struct conn_from *from, struct stream *in);
-/* The same without a stream, for UDP sessions and hand-over. NULL at the limit, counted as shed. */
+/* The same without a stream, for UDP sessions. NULL at the limit, counted as shed. */
 struct conn *conn_record(struct worker *w, const struct conn_from *from, enum network network);
+/* For hand-over: what another process had accepted is not refused here for its number or memory. */
+struct conn *conn_record_moved(struct worker *w, enum network network);
 /* Lower-cased, trailing dot cut; an IP literal becomes dst_ip instead; -E_INVAL, -E_NOMEM. */
 int conn_set_host(struct conn *c, const char *host, size_t n);
 int conn_set_user(struct conn *c, const char *user);
@@ -120,9 +123,11 @@ const char *conn_rule_payload(const struct conn *c);
 
 /* move.c: hand-over to another process (worker/handoff.c). conn_freeze() writes all of c and gives up its fds: their number, at
  * most CONN_FDS_MAX; then the caller sends, closes its copies and calls conn_close(c, BY_HANDOFF). -E_UNSUP unless c is a relay
- * between two streams that can move, -E_AGAIN while it holds more than CONN_MOVE_BYTES (ask again later), -E_NOMEM: nothing was
- * changed. conn_thaw() takes fds in every case; NULL on bad data or at the limit. One frozen conn is at most CONN_MOVE_MAX
- * bytes. */
+ * between two streams that can move, a UDP session over a packet side that can (or not routed yet: it moves as its packets), or
+ * the control connection of an association; -E_AGAIN while it holds more than CONN_MOVE_BYTES (ask again later), -E_NOMEM:
+ * nothing was changed but out. conn_thaw() takes fds in every case; NULL on bad data or at a cap, or when a UDP session's port is
+ * none of this process. What it made of a control connection is for the inbound to go on with: CONN_HANDSHAKE, no callback. One
+ * frozen conn is at most CONN_MOVE_MAX bytes. */
 enum { CONN_FDS_MAX = 6, CONN_MOVE_BYTES = 8192, CONN_MOVE_MAX = 15000 };
 int conn_freeze(struct conn *c, struct wire *out, int *fds);
 struct conn *conn_thaw(struct worker *w, struct wire *in, const int *fds, int nfds);
@@ -165,11 +170,13 @@ struct udp_port {
 	int fd;
 	struct ip in_ip;	/* bound address; none for the wildcard: then udp_input()'s local is used */
 	uint16_t in_port;
+	uint8_t slot;		/* of the listener: decides which worker of a generation has it */
 	/* inbound_type.wrap: header of at most UDP_WRAP_MAX bytes before the payload; its length or -E_*; NULL = none */
 	int (*wrap)(struct inbound *, const struct target *from, uint8_t *header);
 
-	struct list sessions;	/* core's */
+	struct list sessions, link;	/* core's */
 };
+unsigned udp_slot(const struct conn *c);	/* of a UDP session: its port's */
 void udp_port_init(struct udp_port *p);
 void udp_port_close(struct udp_port *p);	/* ends its sessions; before fd is closed */
 /* One datagram of a client. client is as the socket gave it (v4-mapped on an IPv6 socket). local is the address it was sent to

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* A relay as bytes and fds, so that another process can go on with it: called by worker/handoff.c at both ends. Owns nothing.
+/* A relay, a UDP session or an association's control connection as bytes and fds, so that another process can go on with it:
+ * called by worker/handoff.c at both ends. Owns nothing.
  * What was decided here (chain, rule, names of the inbound) travels as text, because the other configuration may not know it;
  * it is shown, never followed. */
-#include "worker/core/conn.h"
+#include "worker/core/udp_impl.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +12,8 @@
 #include "common/strutil.h"
 #include "worker/provider/provider.h"
 
-enum { MOVE_VERSION = 1, LABEL_MAX = 300 };
+enum { MOVE_VERSION = 2, LABEL_MAX = 300 };
+enum move_kind { MOVE_NONE, MOVE_RELAY, MOVE_UDP, MOVE_PACKETS /* of a UDP session without a route: nothing else of it moves */, MOVE_CONTROL };
 enum { L_SNIFF, L_IN_NAME, L_IN_USER, L_PROCESS, L_PROCESS_PATH, L_SPECIAL_PROXY, L_SPECIAL_RULES, L_REMOTE_HOST };
 
 static void
@@ -67,24 +69,27 @@ held(const struct conn *c)
 	return n;
 }
 
-int
-conn_freeze(struct conn *c, struct wire *w, int *fds)
+static enum move_kind
+kind_of(const struct conn *c)
 {
-	uint64_t idle = c->w->loop.now_ms - c->active_ms;
-	uint8_t chain = 0;
-	int n;
+	if (c->udp != NULL)
+		return udp_routed(c) ? MOVE_UDP : MOVE_PACKETS;
+	if (c->control)
+		return movable(c->in) ? MOVE_CONTROL : MOVE_NONE;
+	return c->state == CONN_RELAY && !c->dir[0].sealed && !c->dir[1].sealed && movable(c->in) && movable(c->out) ? MOVE_RELAY :
+	    MOVE_NONE;
+}
 
-	if (c->state != CONN_RELAY || c->udp != NULL || c->dir[0].sealed || c->dir[1].sealed || !movable(c->in) ||
-	    !movable(c->out))
-		return -E_UNSUP;
-	if (held(c) > CONN_MOVE_BYTES)
-		return -E_AGAIN;
-	wire_put_u8(w, MOVE_VERSION);
+static void
+put_record(const struct conn *c, struct wire *w)
+{
+	uint8_t chain = 0;
+
 	wire_put(w, c->id, sizeof(c->id));
 	wire_put_u64(w, (uint64_t)c->start_ns);
 	wire_put_u64(w, c->up);
 	wire_put_u64(w, c->down);
-	wire_put_u64(w, idle);
+	wire_put_u64(w, c->w->loop.now_ms - c->active_ms);
 	put_meta(w, &c->meta);
 	wire_put(w, &c->remote_ip, sizeof(c->remote_ip));
 	put_label(w, c->remote_host);
@@ -95,11 +100,33 @@ conn_freeze(struct conn *c, struct wire *w, int *fds)
 		put_label(w, conn_chain_name(c, i));
 	put_label(w, conn_rule_type(c));
 	put_label(w, conn_rule_payload(c));
-	n = relay_freeze(c, w, fds + 2);
+}
+
+int
+conn_freeze(struct conn *c, struct wire *w, int *fds)
+{
+	enum move_kind kind = kind_of(c);
+	int n = 0;
+
+	if (kind == MOVE_NONE)
+		return -E_UNSUP;
+	if (held(c) > CONN_MOVE_BYTES)
+		return -E_AGAIN;
+	wire_put_u8(w, MOVE_VERSION);
+	wire_put_u8(w, (uint8_t)kind);
+	if (kind == MOVE_PACKETS)
+		return udp_freeze_early(c, w);
+	put_record(c, w);
+	if (kind == MOVE_UDP)
+		return w->failed ? -E_NOMEM : udp_freeze(c, w, fds);
+	if (kind == MOVE_RELAY)
+		n = relay_freeze(c, w, fds + 2);
 	if (w->failed)
 		return -E_NOMEM;
 	/* from here on it cannot fail but for memory of a few bytes, which the reader then notices */
 	c->in->ops->freeze(c->in, w, fds);
+	if (kind == MOVE_CONTROL)
+		return 1;
 	c->out->ops->freeze(c->out, w, fds + 1);
 	relay_gone(c);
 	return n + 2;
@@ -142,7 +169,7 @@ get_meta(struct conn *c, struct wire *w)
 	m->process_path = l[L_PROCESS_PATH];
 	m->special_proxy = l[L_SPECIAL_PROXY];
 	m->special_rules = l[L_SPECIAL_RULES];
-	if (network != NET_TCP || m->kind >= IN_KINDS_ || !ip_sane(&m->src_ip) || !ip_sane(&m->dst_ip) || !ip_sane(&m->in_ip))
+	if (network != m->network || m->kind >= IN_KINDS_ || !ip_sane(&m->src_ip) || !ip_sane(&m->dst_ip) || !ip_sane(&m->in_ip))
 		return -E_PROTO;
 	return 0;
 }
@@ -152,9 +179,9 @@ get_record(struct conn *c, struct wire *w)
 {
 	struct conn_labels *l = c->labels;
 	uint64_t start, idle;
-	uint8_t version, chain;
+	uint8_t chain;
 
-	if (wire_get_u8(w, &version) != 0 || version != MOVE_VERSION || wire_get(w, c->id, sizeof(c->id)) != 0 ||
+	if (wire_get(w, c->id, sizeof(c->id)) != 0 ||
 	    wire_get_u64(w, &start) != 0 || wire_get_u64(w, &c->up) != 0 || wire_get_u64(w, &c->down) != 0 ||
 	    wire_get_u64(w, &idle) != 0 || get_meta(c, w) != 0 || wire_get(w, &c->remote_ip, sizeof(c->remote_ip)) != 0 ||
 	    !ip_sane(&c->remote_ip) || get_label(w, &l->meta[L_REMOTE_HOST]) != 0 || wire_get_u8(w, &chain) != 0 ||
@@ -193,31 +220,59 @@ close_all(const int *fds, int n)
 		close(fds[i]);
 }
 
+/* What is behind the record; takes fds in every case. 0 or -E_*. */
+static int
+thaw_streams(struct conn *c, enum move_kind kind, struct wire *in, const int *fds, int nfds)
+{
+	struct loop *loop = &c->w->loop;
+
+	if (nfds < (kind == MOVE_RELAY ? 2 : 1) || (kind == MOVE_RELAY && relay_thaw(c, in, fds + 2, nfds - 2) != 0)) {
+		close_all(fds, nfds);
+		return -E_PROTO;
+	}
+	if (kind == MOVE_CONTROL) {
+		c->in = tcp_thaw(loop, in, fds, nfds);
+		c->control = true;
+		return c->in != NULL ? 0 : -E_PROTO;
+	}
+	c->state = CONN_RELAY;		/* what fails now is told as a reset */
+	c->in = tcp_thaw(loop, in, fds, 1);
+	c->out = tcp_thaw(loop, in, fds + 1, 1);
+	return c->in != NULL && c->out != NULL ? 0 : -E_PROTO;
+}
+
 struct conn *
 conn_thaw(struct worker *w, struct wire *in, const int *fds, int nfds)
 {
-	static const struct conn_from nowhere;
-	struct conn *c = nfds < 2 ? NULL : conn_record(w, &nowhere, NET_TCP);
+	uint8_t version, kind = MOVE_NONE;
+	struct conn *c = NULL;
 	uint64_t active;
+	int r;
 
-	if (c == NULL || (c->labels = calloc(1, sizeof(*c->labels))) == NULL || get_record(c, in) != 0 ||
-	    relay_thaw(c, in, fds + 2, nfds - 2) != 0) {
+	if (wire_get_u8(in, &version) != 0 || version != MOVE_VERSION || wire_get_u8(in, &kind) != 0)
+		kind = MOVE_NONE;
+	if (kind == MOVE_PACKETS && nfds == 0)
+		return udp_thaw_early(w, in);
+	if (kind == MOVE_RELAY || kind == MOVE_UDP || kind == MOVE_CONTROL)
+		c = conn_record_moved(w, kind == MOVE_UDP ? NET_UDP : NET_TCP);
+	if (c == NULL || (c->labels = calloc(1, sizeof(*c->labels))) == NULL || get_record(c, in) != 0) {
 		close_all(fds, nfds);
-		goto fail;
+		r = -E_PROTO;
+	} else {
+		active = c->active_ms;
+		r = kind == MOVE_UDP ? udp_thaw(c, in, fds, nfds) : thaw_streams(c, kind, in, fds, nfds);
 	}
-	c->state = CONN_RELAY;		/* what fails now is told as a reset */
-	c->in = tcp_thaw(&w->loop, in, fds, 1);
-	c->out = tcp_thaw(&w->loop, in, fds + 1, 1);
-	if (c->in == NULL || c->out == NULL)
-		goto fail;
+	if (r != 0) {
+		if (c != NULL)
+			conn_close(c, BY_ERROR);
+		return NULL;
+	}
+	c->deadline_ms = 0;
 	find_chain(c);
-	c->listed = true;
-	active = c->active_ms;
-	relay_start(c);
+	if (kind == MOVE_RELAY) {
+		c->listed = true;
+		relay_start(c);
+	}
 	c->active_ms = active;
 	return c;
-fail:
-	if (c != NULL)
-		conn_close(c, BY_ERROR);
-	return NULL;
 }

@@ -2,7 +2,7 @@
 /* UDP sessions: one per (listening socket, client address). The first packet is routed, all of them then go through one packet
  * side of an outbound, and answers go back through the listening socket. Called by the inbounds' UDP listeners; owns the
  * sessions, their table and the batch on its way out. At most UDP_SESSIONS_MAX; the longest idle one makes room. */
-#include "worker/core/conn.h"
+#include "worker/core/udp_impl.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -11,27 +11,6 @@
 #include "common/map.h"
 #include "common/strutil.h"
 #include "worker/dns/fakeip.h"
-
-struct client {			/* as the socket gave it, and nothing but it: compared and hashed as bytes */
-	struct udp_port *port;
-	uint16_t family, number;	/* number in network order */
-	uint32_t scope;
-	uint8_t addr[16];
-};
-
-struct udp_session {
-	struct udp_session *next;	/* in its bucket */
-	struct list lru, of_port;
-	struct conn *c;
-	struct client client;
-	uint64_t hash;
-	struct ip local;		/* source of the answers; none = the socket's choice */
-	struct ip fake;			/* the routed target as the client knows it, where that is a fake address */
-	uint16_t fake_port;
-	struct dgram *out;		/* NULL while routing */
-	char *asked;			/* name of the routed target as the client wrote it; NULL = none; owned */
-	struct dgram_queue early;
-};
 
 enum { BUCKETS_MIN = 256 };
 static struct {			/* one per process */
@@ -50,9 +29,9 @@ static struct {			/* packets of one session from one batch of its listener; payl
 /* ---- the table */
 
 static void
-client_make(struct client *k, struct udp_port *port, const union sockaddr_any *sa)
+client_make(struct udp_client *k, struct udp_port *port, const union sockaddr_any *sa)
 {
-	*k = (struct client){ .port = port, .family = sa->sa.sa_family };
+	*k = (struct udp_client){ .port = port, .family = sa->sa.sa_family };
 	if (sa->sa.sa_family == AF_INET) {
 		k->number = sa->in.sin_port;
 		memcpy(k->addr, &sa->in.sin_addr, 4);
@@ -63,8 +42,8 @@ client_make(struct client *k, struct udp_port *port, const union sockaddr_any *s
 	}
 }
 
-static socklen_t
-client_sockaddr(const struct client *k, union sockaddr_any *sa)
+socklen_t
+udp_client_sockaddr(const struct udp_client *k, union sockaddr_any *sa)
 {
 	if (k->family == AF_INET) {
 		sa->in = (struct sockaddr_in){ .sin_family = AF_INET, .sin_port = k->number };
@@ -104,9 +83,10 @@ table_grow(void)
 	return true;
 }
 
-static struct udp_session *
-find(const struct client *k, uint64_t hash)
+struct udp_session *
+udp_session_find(const struct udp_client *k)
 {
+	uint64_t hash = hash_bytes(k, sizeof(*k));
 	struct udp_session *s;
 
 	if (table.buckets == 0)
@@ -115,6 +95,29 @@ find(const struct client *k, uint64_t hash)
 		if (s->hash == hash && memcmp(&s->client, k, sizeof(*k)) == 0)
 			return s;
 	return NULL;
+}
+
+struct udp_session *
+udp_session_insert(const struct udp_client *k, struct conn *c)
+{
+	struct udp_session *s, **bucket;
+
+	if (!table_grow())
+		return NULL;
+	if (table.count >= UDP_SESSIONS_MAX)
+		conn_close(container_of(table.lru.next, struct udp_session, lru)->c, BY_LIMIT);
+	s = malloc(sizeof(*s));
+	if (s == NULL)
+		return NULL;
+	*s = (struct udp_session){ .c = c, .client = *k, .hash = hash_bytes(k, sizeof(*k)) };
+	bucket = &table.bucket[s->hash & (table.buckets - 1)];
+	s->next = *bucket;
+	*bucket = s;
+	table.count++;
+	list_append(&table.lru, &s->lru);
+	list_append(&k->port->sessions, &s->of_port);
+	c->udp = s;
+	return s;
 }
 
 static void
@@ -209,7 +212,7 @@ answer(struct udp_session *s, const struct packet *p, int n)
 {
 	struct udp_port *port = s->client.port;
 	union sockaddr_any sa;
-	socklen_t len = client_sockaddr(&s->client, &sa);
+	socklen_t len = udp_client_sockaddr(&s->client, &sa);
 	size_t control = source_control(s), bytes = 0;
 	int k = 0;
 
@@ -345,42 +348,43 @@ on_routed(struct conn *c, struct outbound *ob, int err)
 	dgram_queue_drain(&s->early, give_early, s);
 }
 
+void
+udp_session_attach(struct udp_session *s, struct dgram *d)
+{
+	s->out = d;
+	d->cb = on_dgram;
+	d->arg = s;
+	s->c->state = CONN_RELAY;
+	s->c->deadline_ms = 0;
+	s->c->listed = true;
+	d->ops->want(d, true);
+}
+
 /* ---- the way in */
 
 static struct udp_session *
-session_new(struct udp_port *port, const struct client *k, uint64_t hash, const struct target *to, enum in_kind kind,
-    const char *user)
+session_new(const struct udp_client *k, const struct target *to, enum in_kind kind, const char *user)
 {
-	struct ip src;
-	struct udp_session *s;
+	struct udp_port *port = k->port;
 	struct conn_from from = { .inbound = port->inbound, .in_name = port->in_name, .special_proxy = port->special_proxy,
 		.special_rules = port->special_rules, .in_ip = port->in_ip, .in_port = port->in_port };
+	struct udp_session *s;
 	union sockaddr_any sa;
 	struct conn *c;
 
-	if (!table_grow())
+	udp_client_sockaddr(k, &sa);
+	ip_from_sockaddr(&from.src_ip, &from.src_port, &sa.sa);
+	c = conn_record(port->w, &from, NET_UDP);
+	if (c == NULL)
 		return NULL;
-	if (table.count >= UDP_SESSIONS_MAX)
-		conn_close(container_of(table.lru.next, struct udp_session, lru)->c, BY_LIMIT);
-	client_sockaddr(k, &sa);
-	ip_from_sockaddr(&src, &from.src_port, &sa.sa);
-	from.src_ip = src;
-	s = malloc(sizeof(*s));
-	c = s == NULL ? NULL : conn_record(port->w, &from, NET_UDP);
-	if (c == NULL) {
-		free(s);
+	s = udp_session_insert(k, c);
+	if (s == NULL) {
+		conn_close(c, BY_LIMIT);
 		return NULL;
 	}
 	if (port->w->stat != NULL)
 		stat_add(&port->w->stat->accepted, 1);
-	*s = (struct udp_session){ .c = c, .client = *k, .hash = hash };
-	c->udp = s;
 	c->deadline_ms = c->w->loop.now_ms + RESOLVER_TIMEOUT_MS + DIAL_TIMEOUT_MS;
-	s->next = table.bucket[hash & (table.buckets - 1)];
-	table.bucket[hash & (table.buckets - 1)] = s;
-	table.count++;
-	list_append(&table.lru, &s->lru);
-	list_append(&port->sessions, &s->of_port);
 	c->meta.kind = (uint8_t)kind;
 	c->meta.dst_ip = to->ip;
 	c->meta.dst_port = to->port;
@@ -428,8 +432,7 @@ udp_input(struct udp_port *port, const union sockaddr_any *client, const struct 
 	char host[HOST_MAX + 1];
 	struct ip fake = { .family = 0 };
 	struct target behind;
-	struct client k;
-	uint64_t hash;
+	struct udp_client k;
 	bool fresh = false;
 
 	/* a fake address stands for its name in every packet, not only in that which is routed */
@@ -448,10 +451,9 @@ udp_input(struct udp_port *port, const union sockaddr_any *client, const struct 
 	client_make(&k, port, client);
 	if (s == NULL || memcmp(&s->client, &k, sizeof(k)) != 0) {
 		udp_flush();
-		hash = hash_bytes(&k, sizeof(k));
-		s = find(&k, hash);
+		s = udp_session_find(&k);
 		if (s == NULL) {
-			s = session_new(port, &k, hash, to, kind, user);
+			s = session_new(&k, to, kind, user);
 			if (s == NULL)
 				return;
 			fresh = true;
@@ -480,10 +482,35 @@ udp_input(struct udp_port *port, const union sockaddr_any *client, const struct 
 		conn_route(s->c, on_routed);
 }
 
+/* ---- ports */
+
+static struct list *
+all_ports(void)
+{
+	static struct list ports;	/* one per process; at most as many as there are listeners */
+
+	if (ports.next == NULL)
+		list_init(&ports);
+	return &ports;
+}
+
+struct udp_port *
+udp_port_find(const struct ip *in_ip, uint16_t in_port, unsigned slot)
+{
+	list_each(n, all_ports()) {
+		struct udp_port *p = container_of(n, struct udp_port, link);
+
+		if (p->in_port == in_port && p->slot == slot && ip_equal(&p->in_ip, in_ip))
+			return p;
+	}
+	return NULL;
+}
+
 void
 udp_port_init(struct udp_port *p)
 {
 	list_init(&p->sessions);
+	list_append(all_ports(), &p->link);
 }
 
 void
@@ -491,4 +518,11 @@ udp_port_close(struct udp_port *p)
 {
 	while (!list_empty(&p->sessions))
 		conn_close(container_of(p->sessions.next, struct udp_session, of_port)->c, BY_STOP);
+	list_remove(&p->link);
+}
+
+unsigned
+udp_slot(const struct conn *c)
+{
+	return c->udp->client.port->slot;
 }

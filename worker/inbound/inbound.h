@@ -36,6 +36,10 @@ struct listener {		/* one socket of an inbound */
 	int fd;
 	ev_io io;
 	bool dgram;
+	bool adopted;		/* of a worker that died; in inbound.adopted, else in its array */
+	bool returned;		/* read by its own worker again; answers of flows that began here still leave by it */
+	uint8_t slot, index;	/* of the listener; of the worker it belongs to, where adopted */
+	struct listener *next;	/* adopted */
 	struct ip local;	/* bound address; none for the wildcard (asked per connection then) */
 	uint16_t port;
 	struct udp_port udp;	/* dgram */
@@ -54,6 +58,7 @@ struct inbound {		/* first member of every type's struct */
 	const char *special_proxy, *special_rules;
 	struct listener *listeners;	/* array, n_listeners */
 	int n_listeners;
+	struct listener *adopted;	/* list, owned; at most one for each slot of TCP and UDP */
 	uint16_t extra_ports;		/* listeners: items may have several ports: each is an inbound of its own sharing the name */
 	/* listen.c: */
 	bool serving;
@@ -70,7 +75,11 @@ int inbounds_parse(struct gen *g, const struct cfg_node *root, struct cfg_err *e
 int inbounds_ports(struct gen *g, struct inbound **out, int max);
 /* listen.c: asks for the sockets (priv_listen) of one inbound, and starts or stops accepting. */
 int inbound_open(struct inbound *inb, char *why, size_t cap);
-void inbound_serve(struct inbound *inb);
+void inbound_serve(struct inbound *inb);		/* datagrams not while worker.udp_held, */
+void inbound_read_udp(struct inbound *inb);		/* then here: the old worker has handed its sessions over */
+/* Slots of a worker that died, read from now on; takes fds on 0. -E_NOTFOUND: not this inbound's key. */
+int inbound_adopt(struct inbound *inb, const struct msg_adopt *m, const int *fds);
+void inbound_return(struct inbound *inb, uint32_t index);	/* stops reading what was adopted of that worker */
 void inbound_pause(struct inbound *inb);		/* stops reading; sockets stay open (draining: answers of UDP flows still leave by them); idle HTTP clients end soon */
 void inbound_close(struct inbound *inb);		/* pause, close, priv_unlisten */
 

@@ -21,17 +21,28 @@ enum {
 	IDLE_STOP_MS = 500		/* or when its inbound or the service ends */
 };
 
+/* The one behind l, own ones first; l NULL: the first. */
+static struct listener *
+after(const struct inbound *inb, const struct listener *l)
+{
+	ptrdiff_t i = 0;
+
+	if (l != NULL && l->adopted)
+		return l->next;
+	if (l != NULL)
+		i = l - inb->listeners + 1;
+	return i < inb->n_listeners ? &inb->listeners[i] : inb->adopted;
+}
+
 static void
 set_reading(struct inbound *inb, bool on, bool streams_only)
 {
-	int i;
+	struct listener *l;
 
-	for (i = 0; i < inb->n_listeners; i++) {
-		struct listener *l = &inb->listeners[i];
-
-		if (streams_only && l->dgram)
+	for (l = after(inb, NULL); l != NULL; l = after(inb, l)) {
+		if (l->dgram && (streams_only || (on && inb->w->udp_held)))
 			continue;
-		if (on)
+		if (on && !l->returned)
 			ev_io_start(inb->w->loop.ev, &l->io);
 		else
 			ev_io_stop(inb->w->loop.ev, &l->io);
@@ -215,11 +226,11 @@ on_packets(struct ev_loop *ev, ev_io *io, int revents)
 }
 
 static void
-listener_start(struct inbound *inb, struct listener *l, int fd, bool dgram)
+listener_start(struct inbound *inb, struct listener *l, int fd, bool dgram, uint8_t slot)
 {
 	static const int on = 1;
 
-	*l = (struct listener){ .inbound = inb, .fd = fd, .dgram = dgram, .port = inb->key.port };
+	*l = (struct listener){ .inbound = inb, .fd = fd, .dgram = dgram, .slot = slot, .port = inb->key.port };
 	if (!ip_is_unspecified(&inb->key.ip))
 		l->local = inb->key.ip;
 	ev_io_init(&l->io, dgram ? on_packets : on_accept, fd, EV_READ);
@@ -231,12 +242,13 @@ listener_start(struct inbound *inb, struct listener *l, int fd, bool dgram)
 		setsockopt(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof(on));
 	}
 	l->udp = (struct udp_port){ .w = inb->w, .inbound = inb, .in_name = inb->name, .special_proxy = inb->special_proxy,
-		.special_rules = inb->special_rules, .fd = fd, .in_ip = l->local, .in_port = l->port, .wrap = inb->type->wrap };
+		.special_rules = inb->special_rules, .fd = fd, .in_ip = l->local, .in_port = l->port, .slot = slot, .wrap = inb->type->wrap };
+	udp_port_init(&l->udp);
 }
 
 /* The io watchers and udp ports hold addresses of listeners[], so it is made once, at its final size. */
 static int
-adopt(struct inbound *inb, const int *tcp, int n_tcp, const int *udp, int n_udp)
+make_listeners(struct inbound *inb, const int *tcp, const uint8_t *tcp_slots, int n_tcp, const int *udp, const uint8_t *udp_slots, int n_udp)
 {
 	int i;
 
@@ -246,23 +258,19 @@ adopt(struct inbound *inb, const int *tcp, int n_tcp, const int *udp, int n_udp)
 	if (inb->listeners == NULL)
 		return -E_NOMEM;
 	for (i = 0; i < n_tcp; i++)
-		listener_start(inb, &inb->listeners[inb->n_listeners++], tcp[i], false);
-	for (i = 0; i < n_udp; i++) {
-		struct listener *l = &inb->listeners[inb->n_listeners++];
-
-		listener_start(inb, l, udp[i], true);
-		udp_port_init(&l->udp);
-	}
+		listener_start(inb, &inb->listeners[inb->n_listeners++], tcp[i], false, tcp_slots[i]);
+	for (i = 0; i < n_udp; i++)
+		listener_start(inb, &inb->listeners[inb->n_listeners++], udp[i], true, udp_slots[i]);
 	return 0;
 }
 
 static int
-ask(struct inbound *inb, uint16_t kind, int *fds, char *why, size_t cap)
+ask(struct inbound *inb, uint16_t kind, int *fds, uint8_t *slots, char *why, size_t cap)
 {
 	struct msg_listen key = inb->key;
 
 	key.kind = kind;
-	return priv_listen(inb->w, &key, fds, why, cap);
+	return priv_listen_slots(inb->w, &key, fds, slots, why, cap);
 }
 
 static void
@@ -281,23 +289,24 @@ int
 inbound_open(struct inbound *inb, char *why, size_t cap)
 {
 	int tcp[LISTEN_SLOTS_MAX], udp[LISTEN_SLOTS_MAX], n_tcp = 0, n_udp = 0, rc;
+	uint8_t tcp_slots[LISTEN_SLOTS_MAX], udp_slots[LISTEN_SLOTS_MAX];
 	bool stream = (inb->type->needs & IN_STREAM) != 0 && !inb->no_stream, dgram = (inb->type->needs & IN_DGRAM) != 0 && inb->udp;
 
 	ev_timer_init(&inb->resume, on_resume, 0.0, 0.0);
 	if (stream) {
-		n_tcp = ask(inb, LISTEN_TCP, tcp, why, cap);
+		n_tcp = ask(inb, LISTEN_TCP, tcp, tcp_slots, why, cap);
 		if (n_tcp < 0)
 			return n_tcp;
 	}
 	if (dgram) {
-		n_udp = ask(inb, LISTEN_UDP, udp, why, cap);
+		n_udp = ask(inb, LISTEN_UDP, udp, udp_slots, why, cap);
 		if (n_udp < 0) {
 			rc = n_udp;
 			n_udp = 0;
 			goto out;
 		}
 	}
-	rc = adopt(inb, tcp, n_tcp, udp, n_udp);
+	rc = make_listeners(inb, tcp, tcp_slots, n_tcp, udp, udp_slots, n_udp);
 	if (rc == 0)
 		return 0;
 	snprintf(why, cap, "out of memory");
@@ -317,8 +326,101 @@ inbound_serve(struct inbound *inb)
 	set_reading(inb, true, false);
 }
 
-/* Conns that carry nothing now and would hold the worker: HTTP clients between two requests (they have a deadline), and, but for a drain, control
- * connections of UDP associations (no handshake record). */
+void
+inbound_read_udp(struct inbound *inb)
+{
+	if (inb->serving)
+		set_reading(inb, true, false);
+}
+
+/* ---- slots of a worker that died */
+
+static bool
+same_key(const struct msg_listen *a, const struct msg_listen *b)
+{
+	return a->port == b->port && a->flags == b->flags && ip_equal(&a->ip, &b->ip);
+}
+
+static struct listener *
+adopted_find(const struct inbound *inb, bool dgram, uint8_t slot)
+{
+	struct listener *l;
+
+	for (l = inb->adopted; l != NULL; l = l->next)
+		if (l->dgram == dgram && l->slot == slot)
+			return l;
+	return NULL;
+}
+
+static void
+adopt_one(struct inbound *inb, bool dgram, uint8_t slot, uint8_t index, int fd)
+{
+	struct listener *l = adopted_find(inb, dgram, slot);
+
+	if (l != NULL) {		/* UDP, and not for the first time: its flows know this entry */
+		close(fd);
+		l->returned = false;
+	} else {
+		l = calloc(1, sizeof(*l));
+		if (l == NULL) {
+			close(fd);	/* it waits for its own worker */
+			return;
+		}
+		listener_start(inb, l, fd, dgram, slot);
+		l->adopted = true;
+		l->next = inb->adopted;
+		inb->adopted = l;
+	}
+	l->index = index;
+	if (inb->serving)
+		ev_io_start(inb->w->loop.ev, &l->io);
+}
+
+int
+inbound_adopt(struct inbound *inb, const struct msg_adopt *m, const int *fds)
+{
+	bool dgram = m->key.kind == LISTEN_UDP;
+	uint32_t i;
+
+	if (!same_key(&inb->key, &m->key) || (dgram ? (inb->type->needs & IN_DGRAM) == 0 || !inb->udp : inb->no_stream))
+		return -E_NOTFOUND;
+	for (i = 0; i < m->n; i++)
+		adopt_one(inb, dgram, m->slot[i], (uint8_t)m->index, fds[i]);
+	return 0;
+}
+
+static void
+listener_end(struct inbound *inb, struct listener *l)
+{
+	ev_io_stop(inb->w->loop.ev, &l->io);
+	loop_forget(&inb->w->loop, l->fd);
+	close(l->fd);
+}
+
+void
+inbound_return(struct inbound *inb, uint32_t index)
+{
+	struct listener **at = &inb->adopted, *l;
+
+	while ((l = *at) != NULL) {
+		if (l->index != index || l->dgram) {
+			if (l->index == index) {
+				l->returned = true;
+				ev_io_stop(inb->w->loop.ev, &l->io);
+			}
+			at = &l->next;
+			continue;
+		}
+		*at = l->next;
+		listener_end(inb, l);
+		free(l);
+	}
+}
+
+/* ---- the end */
+
+/* Conns that carry nothing now and would hold the worker: HTTP clients between two requests (they have a deadline), and, but for a drain (then they
+ * are handed over), control connections of UDP associations. */
 static void
 hurry(struct inbound *inb)
 {
@@ -327,9 +429,9 @@ hurry(struct inbound *inb)
 
 	list_each(n, &w->conns) {
 		struct conn *c = container_of(n, struct conn, link);
-		bool control = c->hs == NULL && c->deadline_ms == 0;
+		bool mine = c->inbound == inb || (c->control && c->inbound == NULL);
 
-		if (c->inbound != inb || c->state != CONN_HANDSHAKE || (control && w->draining) || (!control && c->deadline_ms == 0))
+		if (!mine || c->state != CONN_HANDSHAKE || (c->control && w->draining) || (!c->control && c->deadline_ms == 0))
 			continue;
 		if (c->deadline_ms == 0 || c->deadline_ms > until)
 			c->deadline_ms = until;
@@ -352,16 +454,17 @@ inbound_close(struct inbound *inb)
 {
 	struct msg_listen key = inb->key;
 	bool stream = (inb->type->needs & IN_STREAM) != 0 && !inb->no_stream, dgram = (inb->type->needs & IN_DGRAM) != 0 && inb->udp;
-	int i;
+	struct listener *l;
 
 	inbound_pause(inb);
-	for (i = 0; i < inb->n_listeners; i++) {
-		struct listener *l = &inb->listeners[i];
-
+	for (l = after(inb, NULL); l != NULL; l = after(inb, l)) {
 		if (l->dgram)
 			udp_port_close(&l->udp);
-		loop_forget(&inb->w->loop, l->fd);
-		close(l->fd);
+		listener_end(inb, l);
+	}
+	while ((l = inb->adopted) != NULL) {
+		inb->adopted = l->next;
+		free(l);
 	}
 	free(inb->listeners);
 	inb->listeners = NULL;

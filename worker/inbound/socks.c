@@ -117,8 +117,17 @@ on_control(struct stream *s, int events, void *arg)
 		conn_close(arg, BY_CLIENT);
 }
 
+void
+socks_control(struct conn *c)
+{
+	c->control = true;
+	c->deadline_ms = 0;
+	stream_set_cb(c->in, on_control, c);
+	stream_want(c->in, ST_READ);
+}
+
 /* The UDP listener has the number of the TCP one, on whatever address the client reached it by. The conn stays in CONN_HANDSHAKE, unlisted and without
- * a deadline, and so keeps a worker that drains. */
+ * a deadline; a worker that drains hands it over. */
 static int
 associate(struct conn *c)
 {
@@ -134,9 +143,7 @@ associate(struct conn *c)
 		return DONE;
 	}
 	hs_free(c);
-	c->deadline_ms = 0;
-	stream_set_cb(c->in, on_control, c);
-	stream_want(c->in, ST_READ);
+	socks_control(c);
 	return DONE;
 }
 

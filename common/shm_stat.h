@@ -13,6 +13,7 @@ struct shm_stat {
 	_Atomic uint32_t open_tcp, open_udp;	/* now; set to 0 by a new worker */
 	_Atomic uint32_t state_seq;	/* moves whenever what /proxies, /rules or /configs shows changes */
 	_Atomic uint32_t pad;
+	_Atomic uint64_t shed_memory;	/* of those shed: because of sluice.worker-memory-limit */
 };
 
 /* One page that every worker of the service writes: positions that users see as one. A broken worker may disturb the others' turn and cause health

@@ -24,6 +24,7 @@
 #include "worker/health.h"
 #include "worker/inbound/inbound.h"
 #include "worker/ipc.h"
+#include "worker/memory.h"
 #include "worker/nodes.h"
 #include "worker/outbound/outbound.h"
 #include "worker/patch.h"
@@ -141,6 +142,7 @@ static const struct {
 	int (*parse)(struct gen *, const struct cfg_node *root, struct cfg_err *);
 } steps[] = {
 	{ "general", general_parse },
+	{ "worker-memory-limit", memory_parse },
 	{ "patches", load_patches },
 	{ "proxy-providers", sections_proxy_providers },
 	{ "proxies", outbounds_parse },
@@ -253,6 +255,7 @@ apply_serve(struct worker *w)
 
 	if (w->lead)
 		fakeip_start(w->gen);
+	memory_start(w);
 	dns_serve_start(w->gen);
 	for (int i = 0; i < w->gen->n_inbounds; i++)
 		inbound_serve(w->gen->inbounds[i]);

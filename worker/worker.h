@@ -25,6 +25,7 @@ struct worker {
 	bool udp_held;			/* UDP listeners are not read yet: handoff.c */
 	bool geodata_flag;		/* -m */
 	struct list conns;		/* every struct conn, TCP and UDP; at most conn_limit */
+	uint64_t memory_limit;		/* of mem_in_use(); 0 = none; from nine tenths of it on new connections are shed, over it we ask to be replaced */
 	uint32_t n_conns, conn_limit;	/* from RLIMIT_NOFILE; beyond it new ones are shed with a reason */
 };
 

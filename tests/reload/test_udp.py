@@ -258,9 +258,12 @@ def test_many_idle_sessions():
 def accepted_within(core, seconds, n=200):
     """The slowest of n proxied connections, each with a round trip."""
     worst = 0
-    for _ in range(n):
+    for i in range(n):
         t = time.monotonic()
-        core.held(HOST, lib.servers.port["echo"], "mixed").close()
+        try:
+            core.held(HOST, lib.servers.port["echo"], "mixed").close()
+        except (OSError, EOFError, lib.Refused):
+            eq(i, 0, "a connection failed")   # the first may have been in the dying worker's hands
         worst = max(worst, time.monotonic() - t)
         if t > seconds:
             break
@@ -275,7 +278,6 @@ def test_new_connections_do_not_wait_for_a_dead_worker():
         for i in range(6):
             victim = [p for p in c.serving()][-1] if i % 2 else [p for p in c.serving()][0]
             kill(victim, signal.SIGKILL)
-            time.sleep(0.02)            # those in its hands are gone with it
             worst.append(accepted_within(c, 0.3, 40))
             until(lambda: len(c.serving()) == 2 and victim not in c.serving(), 15, "it is back")
         eq(max(worst) < 0.05 * lib.SLOW, True, "slowest: %s" % worst)

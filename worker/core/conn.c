@@ -32,7 +32,7 @@ record_get(void)
 	struct conn *c = spare.head;
 
 	if (c == NULL)
-		return malloc(sizeof(*c));
+		return mem_got(malloc(sizeof(*c)));
 	spare.head = c->link.next == NULL ? NULL : container_of(c->link.next, struct conn, link);
 	spare.n--;
 	return c;
@@ -42,7 +42,7 @@ static void
 record_put(struct conn *c)
 {
 	if (spare.n >= CONN_FREE_MAX) {
-		free(c);
+		mem_free(c);
 		return;
 	}
 	c->link.next = spare.head == NULL ? NULL : &spare.head->link;
@@ -61,7 +61,7 @@ labels_free(struct conn_labels *l)
 		free(l->meta[i]);
 	free(l->rule_type);
 	free(l->rule_payload);
-	free(l);
+	mem_free(l);
 }
 
 static void
@@ -94,14 +94,22 @@ count_open(struct conn *c, int by)
 	atomic_store_explicit(n, atomic_load_explicit(n, memory_order_relaxed) + (uint32_t)by, memory_order_relaxed);
 }
 
+static bool
+memory_short(const struct worker *w)
+{
+	return w->memory_limit != 0 && mem_in_use() >= w->memory_limit / 10 * 9;
+}
+
 static void
 shed(struct worker *w, const struct conn_from *from, const char *why)
 {
 	static uint64_t told_ms;	/* one line a second and process */
 	char ip[ADDR_TEXT_MAX];
 
-	if (w->stat != NULL)
+	if (w->stat != NULL) {
 		stat_add(&w->stat->shed, 1);
+		stat_add(&w->stat->shed_memory, memory_short(w));
+	}
 	if (told_ms != 0 && w->loop.now_ms - told_ms < 1000)
 		return;
 	told_ms = w->loop.now_ms;
@@ -152,10 +160,11 @@ record_new(struct worker *w, const struct conn_from *from, enum network network)
 struct conn *
 conn_record(struct worker *w, const struct conn_from *from, enum network network)
 {
-	struct conn *c = w->n_conns < w->conn_limit ? record_new(w, from, network) : NULL;
+	bool little = memory_short(w), many = w->n_conns >= w->conn_limit;
+	struct conn *c = little || many ? NULL : record_new(w, from, network);
 
 	if (c == NULL)
-		shed(w, from, w->n_conns < w->conn_limit ? err_text(E_NOMEM) : "too many connections");
+		shed(w, from, little ? "sluice.worker-memory-limit is nearly reached" : many ? "too many connections" : err_text(E_NOMEM));
 	return c;
 }
 

@@ -255,7 +255,7 @@ conn_thaw(struct worker *w, struct wire *in, const int *fds, int nfds)
 		return udp_thaw_early(w, in);
 	if (kind == MOVE_RELAY || kind == MOVE_UDP || kind == MOVE_CONTROL)
 		c = conn_record_moved(w, kind == MOVE_UDP ? NET_UDP : NET_TCP);
-	if (c == NULL || (c->labels = calloc(1, sizeof(*c->labels))) == NULL || get_record(c, in) != 0) {
+	if (c == NULL || (c->labels = mem_got(calloc(1, sizeof(*c->labels)))) == NULL || get_record(c, in) != 0) {
 		close_all(fds, nfds);
 		r = -E_PROTO;
 	} else {

@@ -63,7 +63,7 @@ table_grow(void)
 
 	if (table.count < table.buckets)
 		return true;
-	b = calloc(n, sizeof(struct udp_session *));
+	b = mem_got(calloc(n, sizeof(struct udp_session *)));
 	if (b == NULL)
 		return table.buckets != 0;
 	for (size_t i = 0; i < table.buckets; i++) {
@@ -77,7 +77,7 @@ table_grow(void)
 	}
 	if (table.buckets == 0)
 		list_init(&table.lru);
-	free(table.bucket);
+	mem_free(table.bucket);
 	table.bucket = b;
 	table.buckets = n;
 	return true;
@@ -106,7 +106,7 @@ udp_session_insert(const struct udp_client *k, struct conn *c)
 		return NULL;
 	if (table.count >= UDP_SESSIONS_MAX)
 		conn_close(container_of(table.lru.next, struct udp_session, lru)->c, BY_LIMIT);
-	s = malloc(sizeof(*s));
+	s = mem_got(malloc(sizeof(*s)));
 	if (s == NULL)
 		return NULL;
 	*s = (struct udp_session){ .c = c, .client = *k, .hash = hash_bytes(k, sizeof(*k)) };
@@ -147,7 +147,7 @@ udp_session_close(struct conn *c)
 	dgram_close(s->out);
 	dgram_queue_clear(&s->early);
 	free(s->asked);
-	free(s);
+	mem_free(s);
 }
 
 /* ---- answers */

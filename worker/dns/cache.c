@@ -13,6 +13,7 @@
 #include "common/map.h"
 #include "worker/codec/dns.h"
 #include "worker/dns/internal.h"
+#include "worker/loop/pool.h"
 
 enum { TTL_MAX_S = 86400, NEGATIVE_MAX_S = 300, SERVFAIL_S = 5 };
 
@@ -84,7 +85,7 @@ drop(struct cache *c, struct cache_entry **at)
 
 	*at = e->next;
 	unlist(c, e);
-	free(e);
+	mem_free(e);
 }
 
 static void
@@ -253,7 +254,7 @@ cache_store(struct resolver *r, uint64_t hash, enum resolve_use use, uint16_t ty
 
 	if (*at != NULL)
 		drop(c, at);
-	e = ttl > 0 ? malloc(sizeof(*e) + len + n) : NULL;
+	e = ttl > 0 ? mem_got(malloc(sizeof(*e) + len + n)) : NULL;
 	if (e == NULL)
 		return;
 	*e = (struct cache_entry){ .hash = hash, .based_ms = r->loop->now_ms, .n = (uint32_t)n, .type = type,

@@ -13,6 +13,7 @@ enum { LINGER_READS = 16 };
 void
 bytes_free(struct bytes *b)
 {
+	mem_charge(-(ptrdiff_t)b->cap);
 	free(b->p);
 	*b = (struct bytes){ 0 };
 }
@@ -39,6 +40,7 @@ bytes_room(struct bytes *b, size_t n, size_t max)
 		p = realloc(b->p, cap);
 		if (p == NULL)
 			return false;
+		mem_charge((ptrdiff_t)(cap - b->cap));
 		b->p = p;
 		b->cap = cap;
 	}
@@ -84,7 +86,7 @@ session_reap(struct loop_task *t)
 	bytes_free(&se->head);
 	bytes_free(&se->answer);
 	bytes_free(&se->out);
-	free(se);
+	mem_free(se);
 }
 
 /* conn.hs_free of the carrier. The conn to the server is closed later: whoever walks the list of conns may stand on it. */
@@ -452,7 +454,7 @@ on_client(struct stream *s, int events, void *arg)
 int
 session_start(struct conn *c, const uint8_t *p, size_t n)
 {
-	struct session *se = calloc(1, sizeof(*se));
+	struct session *se = mem_got(calloc(1, sizeof(*se)));
 
 	if (se == NULL)
 		return -E_NOMEM;

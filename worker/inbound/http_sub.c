@@ -340,7 +340,7 @@ sub_destroy(struct stream *s)
 		se->up_reset |= s->how == CLOSE_RESET;
 		session_later(se);
 	}
-	free(sub);
+	mem_free(sub);
 }
 
 static const struct stream_ops sub_ops = {
@@ -355,7 +355,7 @@ session_upstream(struct session *se, const char *target)
 	struct conn_from from = { .inbound = se->client->inbound, .in_name = m->in_name, .special_proxy = m->special_proxy,
 		.special_rules = m->special_rules, .src_ip = m->src_ip, .in_ip = m->in_ip, .src_port = m->src_port, .in_port = m->in_port };
 	size_t n = strlen(target) + 1;
-	struct sub *sub = calloc(1, sizeof(*sub) + n);
+	struct sub *sub = mem_got(calloc(1, sizeof(*sub) + n));
 	struct conn *c;
 
 	if (sub == NULL)

@@ -5,6 +5,7 @@
 #include "worker/loop/pool.h"
 
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -20,6 +21,36 @@ static struct {
 	size_t n_free, used;
 	unsigned rest;		/* calls to answer with NULL before the kernel is asked again, after it gave crumbs */
 } pipes;
+
+static ptrdiff_t charged;
+
+void
+mem_charge(ptrdiff_t n)
+{
+	charged += n;
+}
+
+void *
+mem_got(void *p)
+{
+	charged += (ptrdiff_t)malloc_usable_size(p);
+	return p;
+}
+
+void
+mem_free(void *p)
+{
+	charged -= (ptrdiff_t)malloc_usable_size(p);
+	free(p);
+}
+
+size_t
+mem_in_use(void)
+{
+	size_t pooled = (bufs.used + bufs.n_free) * sizeof(struct buf);
+
+	return charged > 0 ? (size_t)charged + pooled : pooled;
+}
 
 struct buf *
 buf_get(void)

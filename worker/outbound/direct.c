@@ -11,6 +11,7 @@
 
 #include "common/strutil.h"
 #include "worker/dns/resolver.h"
+#include "worker/loop/pool.h"
 #include "worker/outbound/types.h"
 #include "worker/worker.h"
 
@@ -73,9 +74,9 @@ name_free(struct udp *u, struct name *n)
 
 		n->first = w->next;
 		u->waiting_bytes -= w->len;
-		free(w);
+		mem_free(w);
 	}
-	free(n);
+	mem_free(n);
 	u->n_names--;
 }
 
@@ -94,7 +95,7 @@ send_waiting(struct name *nm)
 			    address(u, &sa, &nm->ip, nm->port));
 		nm->first = w->next;
 		u->waiting_bytes -= w->len;
-		free(w);
+		mem_free(w);
 	}
 	nm->n_waiting = 0;
 }
@@ -162,7 +163,7 @@ static struct name *
 name_new(struct udp *u, const char *host, uint16_t port)
 {
 	size_t len = strlen(host) + 1;
-	struct name *n = calloc(1, sizeof(*n) + len);
+	struct name *n = mem_got(calloc(1, sizeof(*n) + len));
 
 	if (n == NULL)
 		return NULL;
@@ -201,7 +202,8 @@ name_wait(struct name *n, const void *data, size_t len)
 	struct udp *u = n->u;
 	struct waiting *w, **end;
 
-	if (n->n_waiting == WAITING_MAX || len > WAITING_BYTES - u->waiting_bytes || (w = malloc(sizeof(*w) + len)) == NULL)
+	if (n->n_waiting == WAITING_MAX || len > WAITING_BYTES - u->waiting_bytes ||
+	    (w = mem_got(malloc(sizeof(*w) + len))) == NULL)
 		return false;
 	w->next = NULL;
 	w->len = len;
@@ -355,7 +357,7 @@ udp_destroy(struct dgram *d)
 		ev_io_stop(d->loop->ev, &u->io);
 		(void)close(u->fd);
 	}
-	free(u);
+	mem_free(u);
 }
 
 /* Names go along with their addresses, so that a target keeps its address; those being asked for are asked for again. */
@@ -428,7 +430,7 @@ dialer_packet(struct outbound *ob, const struct dial *dial)
 
 		return outbound_packet(via, &d);
 	}
-	u = calloc(1, sizeof(*u));
+	u = mem_got(calloc(1, sizeof(*u)));
 	if (u == NULL)
 		return NULL;
 	dgram_init(&u->d, &udp_ops, &ob->gen->w->loop);
@@ -479,7 +481,7 @@ name_thaw(struct udp *u, struct wire *in)
 struct dgram *
 dialer_packet_thaw(struct gen *g, struct wire *in, const int *fds, int nfds)
 {
-	struct udp *u = nfds == 1 ? calloc(1, sizeof(*u)) : NULL;
+	struct udp *u = nfds == 1 ? mem_got(calloc(1, sizeof(*u))) : NULL;
 	char name[HOST_MAX + 1];
 	uint8_t n_names;
 

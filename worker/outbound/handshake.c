@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "worker/loop/pool.h"
+
 static size_t
 pending(const struct handshake *h)
 {
@@ -243,7 +245,7 @@ hs_destroy(struct stream *s)
 		h->gone(h);
 	free(h->out);
 	free(h->in);
-	free(h);
+	mem_free(h);
 }
 
 static const struct stream_ops handshake_ops = {
@@ -259,11 +261,11 @@ handshake_new(struct stream *lower, size_t size, size_t in_cap, int (*step)(stru
 
 	if (lower == NULL)
 		return NULL;
-	h = calloc(1, size);
+	h = mem_got(calloc(1, size));
 	if (h != NULL)
 		h->in = malloc(in_cap);
 	if (h == NULL || h->in == NULL) {
-		free(h);
+		mem_free(h);
 		stream_close(lower, CLOSE_RESET);
 		return NULL;
 	}

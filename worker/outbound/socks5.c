@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "worker/codec/socks.h"
+#include "worker/loop/pool.h"
 #include "worker/outbound/handshake.h"
 #include "worker/outbound/types.h"
 #include "worker/worker.h"
@@ -385,7 +386,7 @@ assoc_destroy(struct dgram *d)
 		stream_close(a->control, CLOSE_FLUSH);
 	if (a->lower != NULL)
 		dgram_close(a->lower);
-	free(a);
+	mem_free(a);
 }
 
 static bool
@@ -427,7 +428,7 @@ static const struct dgram_ops assoc_ops = {
 struct dgram *
 socks5_packet_thaw(struct gen *g, struct wire *in, const int *fds, int nfds)
 {
-	struct assoc *a = nfds >= 2 ? calloc(1, sizeof(*a)) : NULL;
+	struct assoc *a = nfds >= 2 ? mem_got(calloc(1, sizeof(*a))) : NULL;
 	struct ip *ip;
 
 	if (a == NULL)
@@ -452,7 +453,7 @@ socks5_packet_thaw(struct gen *g, struct wire *in, const int *fds, int nfds)
 	a->d.state |= ST_OPEN;
 	return &a->d;
 bad:
-	free(a);
+	mem_free(a);
 	for (int i = 0; i < nfds; i++)
 		close(fds[i]);
 	return NULL;
@@ -464,14 +465,14 @@ socks5_packet(struct outbound *ob, const struct dial *dial)
 	/* 0.0.0.0:0: we do not know our address out there */
 	static const struct target anywhere = { .ip = { .family = 4 } };
 	struct socks5 *n = (struct socks5 *)ob;
-	struct assoc *a = calloc(1, sizeof(*a));
+	struct assoc *a = mem_got(calloc(1, sizeof(*a)));
 	struct hello *control;
 
 	if (a == NULL)
 		return NULL;
 	control = hello_new(n, node_dial(ob, dial, &n->tls), SOCKS_UDP_ASSOCIATE, &anywhere);
 	if (control == NULL) {
-		free(a);
+		mem_free(a);
 		return NULL;
 	}
 	a->control = &control->h.s;

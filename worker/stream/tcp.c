@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "common/strutil.h"
+#include "worker/loop/pool.h"
 
 #ifndef IPPROTO_MPTCP
 #define IPPROTO_MPTCP 262
@@ -225,7 +226,7 @@ tcp_destroy(struct stream *s)
 			setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
 		close(fd);
 	}
-	free(t);
+	mem_free(t);
 }
 
 static const struct stream_ops tcp_ops = {
@@ -242,7 +243,7 @@ static const struct stream_ops tcp_ops = {
 static struct tcp *
 tcp_new(struct loop *loop, int fd)
 {
-	struct tcp *t = malloc(sizeof(*t));
+	struct tcp *t = mem_got(malloc(sizeof(*t)));
 
 	if (t == NULL)
 		return NULL;

@@ -14,11 +14,13 @@
 #include <string.h>
 
 #include "common/strutil.h"
+#include "worker/loop/pool.h"
 
 enum {
 	RECORD_MAX = 16384,		/* RFC 8446, section 5.1 */
 	PENDING_MAX = 131072,		/* sealed and unsent: a handshake flight with long certificate chains */
-	ALPN_MAX = 256
+	ALPN_MAX = 256,
+	SESSION_BYTES = 16384		/* what OpenSSL holds for a session with released buffers, about; for the memory limit */
 };
 
 struct tls {
@@ -476,9 +478,10 @@ tls_destroy(struct stream *s)
 {
 	struct tls *t = tls_of(s);
 
+	mem_charge(-SESSION_BYTES);
 	SSL_free(t->ssl);
 	free(t->out);
-	free(t);
+	mem_free(t);
 }
 
 static const struct stream_ops tls_ops = {
@@ -494,7 +497,7 @@ static const struct stream_ops tls_ops = {
 static struct tls *
 tls_new(struct stream *lower, SSL_CTX *ctx)
 {
-	struct tls *t = ctx == NULL ? NULL : calloc(1, sizeof(*t));
+	struct tls *t = ctx == NULL ? NULL : mem_got(calloc(1, sizeof(*t)));
 	BIO *b = NULL;
 
 	if (t != NULL) {
@@ -505,11 +508,12 @@ tls_new(struct stream *lower, SSL_CTX *ctx)
 	if (b == NULL) {
 		if (t != NULL)
 			SSL_free(t->ssl);
-		free(t);
+		mem_free(t);
 		stream_close(lower, CLOSE_FLUSH);
 		return NULL;
 	}
 	SSL_set_bio(t->ssl, b, b);
+	mem_charge(SESSION_BYTES);
 	stream_set_cb(lower, on_lower, t);
 	return t;
 }

@@ -3,7 +3,8 @@
  * fails before that (file, syntax, reference, port, permission, crash, time) ends g+1 alone and is answered with the true reason.
  *
  *   request -> LOADING (a loader makes the tree) -> STARTING (N workers build it, READY each) -> CONTROLLER (SIGHUP only: it adopts its keys)
- *           -> PROVING (every worker answers a ping through its loop, every listener accepts) -> switch: g DRAIN, g+1 SERVE -> answer.
+ *           -> PROVING (every worker answers a ping through its loop, every listener accepts) -> switch: g DRAIN, g+1 SERVE
+ *           -> SETTLING (every worker of g has stopped accepting) -> answer: no connection that comes after it meets the old configuration.
  * RELOAD_SAME begins at STARTING with the serving tree.
  *
  * DRAIN goes out before SERVE: a listener's queue waits the moment between, and a datagram is not read by two. One at a time; RELOADS_MAX wait. */
@@ -37,8 +38,8 @@
 #include "supervisor/workers.h"
 
 enum { WAITERS_MAX = 64 };
-enum phase { RL_IDLE, RL_LOADING, RL_STARTING, RL_CONTROLLER, RL_PROVING };
-static const char *const phase_name[] = { "IDLE", "LOADING", "STARTING", "CONTROLLER", "PROVING" };
+enum phase { RL_IDLE, RL_LOADING, RL_STARTING, RL_CONTROLLER, RL_PROVING, RL_SETTLING };
+static const char *const phase_name[] = { "IDLE", "LOADING", "STARTING", "CONTROLLER", "PROVING", "SETTLING" };
 
 struct ask {
 	struct list link;
@@ -56,12 +57,15 @@ struct reload {
 	struct child *loader;
 	struct generation *gen;		/* g+1 while it starts */
 	int pongs;			/* of its workers, while PROVING */
+	uint32_t old;			/* number of the generation that settles, and the bits of its workers that have not answered */
+	uint32_t unsettled;
 	ev_timer timer;
 	ev_tstamp began;
 };
 
 static void next(struct sup *s);
 static void serve_controller(struct sup *s);
+static void settled(struct sup *s);
 static void load(struct sup *s);
 static void start_generation(struct sup *s, int tree_fd, const struct msg_job_done *opts);
 
@@ -241,6 +245,10 @@ on_timeout(struct ev_loop *loop, ev_timer *t, int events)
 
 	(void)loop;
 	(void)events;
+	if (s->reload->phase == RL_SETTLING) {
+		settled(s);
+		return;
+	}
 	refuse(s, 500, NULL, s->reload->phase == RL_LOADING ? "the loader did not finish in time" :
 	    s->reload->phase == RL_CONTROLLER ? "the controller did not answer in time" : "the new workers were not ready in time");
 }
@@ -532,6 +540,45 @@ prove(struct sup *s)
 }
 
 static void
+settled(struct sup *s)
+{
+	answer(s, 204, NULL, "");
+	next(s);
+}
+
+/* The ping is behind the DRAIN in the same channel. A worker that does not answer has SETTLE_TIMEOUT_S: its silence delays the answer, no more. */
+static void
+settle(struct sup *s, struct generation *old)
+{
+	struct reload *r = s->reload;
+
+	r->unsettled = 0;
+	enter(s, RL_SETTLING);
+	for (int i = 0; old != NULL && i < old->n_workers; i++)
+		if (old->worker[i] != NULL && old->worker[i]->state == CH_DRAINING &&
+		    child_send(old->worker[i], MSG_PING, old->number, NULL, 0, -1) == 0)
+			r->unsettled |= 1u << i;
+	if (r->unsettled == 0) {
+		settled(s);
+		return;
+	}
+	r->old = old->number;
+	arm(s, SETTLE_TIMEOUT_S);
+}
+
+static void
+settle_one(struct sup *s, const struct generation *g, uint32_t index)
+{
+	struct reload *r = s->reload;
+
+	if (r->phase != RL_SETTLING || g->number != r->old || !(r->unsettled & 1u << index))
+		return;
+	r->unsettled &= ~(1u << index);
+	if (r->unsettled == 0)
+		settled(s);
+}
+
+static void
 switch_to(struct sup *s)
 {
 	struct reload *r = s->reload;
@@ -564,8 +611,10 @@ switch_to(struct sup *s)
 		serve_controller(s);
 	if (old != NULL && living(old) > 0)
 		tell_draining(s, old);
-	else if (old != NULL)
+	else if (old != NULL) {
 		free_generation(old);
+		old = NULL;
+	}
 	state_forget(s, kept_states(&r->now->m));
 	images_settle(s, g->number);
 	limit_generations(s, g->opts.max_generations);
@@ -581,8 +630,7 @@ switch_to(struct sup *s)
 	inherit_end(s);
 	recover_keep(s);
 	systemd_serving(s);
-	answer(s, 204, NULL, "");
-	next(s);
+	settle(s, old);
 }
 
 void
@@ -591,6 +639,8 @@ reload_pong(struct sup *s, struct child *c)
 	struct reload *r = s->reload;
 	char why[512];
 
+	if (c->gen != NULL)
+		settle_one(s, c->gen, c->index);
 	if (r->phase != RL_PROVING || c->gen != r->gen || ++r->pongs < r->gen->n_workers)
 		return;
 	if (listeners_serve(s, why, sizeof why) != 0)
@@ -717,6 +767,7 @@ worker_gone(struct sup *s, struct child *c, const char *why)
 		g->worker[c->index] = NULL;
 	if (s->stopping)
 		return;
+	settle_one(s, g, c->index);
 	if (g == s->reload->gen) {
 		char text[256];
 

@@ -76,6 +76,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		walk(&g, &r);
 	}
 	map_free(&g.sub_rules);
+	map_free(&g.geo_sets);
+	map_free(&g.rule_sets);
 	arena_free(&g.arena);
 	return 0;
 }

@@ -246,7 +246,8 @@ def test_many_idle_sessions():
         fs = w.flows(rate=500)
         for _ in range(5):
             reload(w.core)
-        until(lambda: len(w.core.connections(network="udp")) == 2000 + len(fs), 5)
+        until(lambda: len(w.core.connections(network="udp")) == 2000 + len(fs), 15)
+        time.sleep(1)
         w.check(fs)
         for s in us:
             s.settimeout(1)
@@ -286,9 +287,11 @@ def test_new_connections_do_not_wait_for_a_dead_worker():
 def test_sessions_of_a_stand_in_go_back():
     """Flows begun while a worker is dead stay whole when its successor takes its slots."""
     with World(CONFIG) as w:
+        until(lambda: len(w.core.serving()) == 2, 15)
         for _ in range(3):              # the back-off gives time
-            kill(w.core.serving()[1], signal.SIGKILL)
-            until(lambda: len(w.core.serving()) == 2, 15)
+            victim = w.core.serving()[1]
+            kill(victim, signal.SIGKILL)
+            until(lambda: len(w.core.serving()) == 2 and victim not in w.core.serving(), 15)
         at = len(w.core.log())
         kill(w.core.serving()[1], signal.SIGKILL)
         time.sleep(0.03)

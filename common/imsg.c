@@ -35,9 +35,9 @@ imsg_close_fds(const int *fds, int n)
 }
 
 int
-imsg_send(int fd, uint16_t type, uint32_t id, const void *body, size_t len, const int *fds, int nfds)
+imsg_send_as(int fd, uint16_t version, uint16_t type, uint32_t id, const void *body, size_t len, const int *fds, int nfds)
 {
-	struct imsg_hdr hdr = { .type = type, .version = IMSG_VERSION, .len = (uint32_t)len, .id = id };
+	struct imsg_hdr hdr = { .type = type, .version = version, .len = (uint32_t)len, .id = id };
 	struct iovec iov[2] = { { &hdr, sizeof(hdr) }, { (void *)(uintptr_t)body, len } };
 	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = len > 0 ? 2 : 1 };
 	union control ctl;
@@ -69,6 +69,12 @@ imsg_send(int fd, uint16_t type, uint32_t id, const void *body, size_t len, cons
 	if (errno == EAGAIN || errno == ETOOMANYREFS)
 		return -E_AGAIN;
 	return errno == EPIPE || errno == ECONNRESET || errno == ENOTCONN ? -E_CLOSED : -E_SYS;
+}
+
+int
+imsg_send(int fd, uint16_t type, uint32_t id, const void *body, size_t len, const int *fds, int nfds)
+{
+	return imsg_send_as(fd, IMSG_VERSION, type, id, body, len, fds, nfds);
 }
 
 /* Moves every fd of the control data to m; false when more came than a message may carry (the rest is closed). */
@@ -135,7 +141,7 @@ imsg_recv(int fd, struct imsg *m)
 	if (r == 0 && m->nfds == 0 && fits)
 		return -E_CLOSED;
 	if (!fits || (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0 || (size_t)r < sizeof(m->hdr) ||
-	    m->hdr.version != IMSG_VERSION || m->hdr.reserved != 0 || m->hdr.len != (size_t)r - sizeof(m->hdr)) {
+	    ((m->hdr.version > IMSG_VERSION || m->hdr.version < IMSG_VERSION_OLDEST) && m->hdr.version != IMSG_VERSION_CONTROL) || m->hdr.reserved != 0 || m->hdr.len != (size_t)r - sizeof(m->hdr)) {
 		imsg_close_fds(m->fds, m->nfds);
 		m->nfds = 0;
 		return -E_PROTO;

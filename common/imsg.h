@@ -10,7 +10,9 @@
 enum {
 	IMSG_MAX = 16384,	/* header and body */
 	IMSG_FDS = 250,		/* the kernel's limit is 253 a message */
-	IMSG_VERSION = 1
+	IMSG_VERSION = 1,	/* what this build's programs speak: children this one only */
+	IMSG_VERSION_OLDEST = 1, /* what the supervisor also speaks to children of the build before: IMSG_VERSION - 1 once there is one */
+	IMSG_VERSION_CONTROL = 1 /* on the control socket, for ever: a new sluice command must be able to upgrade an old service */
 };
 
 struct imsg_hdr {
@@ -34,7 +36,9 @@ struct imsg {			/* one received message; the receiver owns fds */
 int imsg_pair(int fd[2]);
 /* Sends one message; lends everything. 0, -E_AGAIN (nothing was sent), -E_CLOSED or -E_SYS (also: over a cap). */
 int imsg_send(int fd, uint16_t type, uint32_t id, const void *body, size_t len, const int *fds, int nfds);
-/* Receives one message without blocking. 0, -E_AGAIN, -E_CLOSED (end of file), -E_PROTO (short, long, wrong version, truncated
+/* The same in the words of another version, to a child that an earlier build of the supervisor started. */
+int imsg_send_as(int fd, uint16_t version, uint16_t type, uint32_t id, const void *body, size_t len, const int *fds, int nfds);
+/* Receives one message without blocking. 0, -E_AGAIN, -E_CLOSED (end of file), -E_PROTO (short, long, unknown version, truncated
  * control data; every fd that came is closed), -E_SYS. Received fds are close-on-exec. */
 int imsg_recv(int fd, struct imsg *m);
 void imsg_close_fds(const int *fds, int n);

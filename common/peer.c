@@ -105,7 +105,7 @@ peer_fail(struct peer *p, const char *why)
 static int
 out_send(const struct peer *p, const struct peer_out *o)
 {
-	return imsg_send(p->fd, o->type, o->id, o->fds + o->nfds, o->len, o->fds, o->nfds);
+	return imsg_send_as(p->fd, p->version, o->type, o->id, o->fds + o->nfds, o->len, o->fds, o->nfds);
 }
 
 /* Nothing can be sent any more. What the other end sent before it closed is still to be read: on_read() does, then ends it. */
@@ -205,7 +205,7 @@ peer_send(struct peer *p, uint16_t type, uint32_t id, const void *body, size_t l
 	}
 	if (p->head != NULL)
 		return enqueue(p, type, id, body, len, fds, nfds);
-	r = imsg_send(p->fd, type, id, body, len, fds, nfds);
+	r = imsg_send_as(p->fd, p->version, type, id, body, len, fds, nfds);
 	if (r == -E_AGAIN)
 		return enqueue(p, type, id, body, len, fds, nfds);
 	if (r != 0) {
@@ -302,6 +302,10 @@ receive(struct peer *p, struct imsg *m)
 	if (p->fd == -1)
 		return -E_CLOSED;
 	r = imsg_recv(p->fd, m);
+	if (r == 0 && m->hdr.version != p->version) {
+		imsg_close_fds(m->fds, m->nfds);
+		r = -E_PROTO;
+	}
 	if (r == 0 || (r == -E_AGAIN && !p->deaf))
 		return r;
 	if (r == -E_PROTO) {
@@ -402,6 +406,7 @@ peer_open(struct peer *p, struct ev_loop *loop, int fd, const char *name, const 
 	p->arg = arg;
 	p->on_gone = on_gone;
 	p->loop = loop;
+	p->version = IMSG_VERSION;
 	p->tail = &p->head;
 	ev_io_init(&p->rd, on_read, fd, EV_READ);
 	ev_io_init(&p->wr, on_write, fd, EV_WRITE);

@@ -38,6 +38,7 @@ struct peer_out;
 struct peer {
 	int fd;				/* -1 = closed */
 	uint32_t state;			/* one bit; set by the owner */
+	uint16_t version;		/* IMSG_VERSION, or what the owner knows the other end to speak */
 	const char *name;		/* borrowed; for the log */
 	const struct imsg_handler *table;
 	unsigned ntable;

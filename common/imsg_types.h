@@ -54,6 +54,8 @@ enum imsg_type {
 	MSG_STATUS,	/* T>S	empty; answered by MSG_TEXT */
 	MSG_TEXT,	/* S>T	wire str */
 	MSG_SHUTDOWN,	/* T>S	empty; answered by MSG_RESULT when the order is taken, end of file when it is done */
+	MSG_UPGRADE,	/* C,T>S msg_upgrade; answered by MSG_RESULT when the new programs serve, or why they do not */
+	MSG_NOTE,	/* S>C	msg_note: what GET /version says beside the version */
 
 	/* logs */
 	MSG_LOG_LEVEL = 60, /* W>S lead: msg_log_level, what the configuration says; S>WC: msg_log_level, records below it need not be sent */
@@ -113,7 +115,8 @@ struct msg_conf_err {
 	char text[512];
 };
 
-struct msg_stop { uint32_t grace_ms, reserved; };
+struct msg_stop { uint32_t grace_ms, flags; };	/* STOP_* */
+enum { STOP_RELIEVED = 1 /* C: another one has the listeners; end when every client has its answer, at the latest after grace_ms */ };
 
 /* sender 1: this end gives. peer_workers: of the generation at the other end; a UDP session goes to worker slot % peer_workers of it. primary: the
  * channel that connections take, which belong to no slot any more; an old worker has one. */
@@ -173,12 +176,16 @@ struct msg_result {
 };
 
 enum { RELOAD_FORCE = 1, RELOAD_PATH = 2, RELOAD_PAYLOAD = 4, RELOAD_SAME = 8 /* restart: same tree, same state */, RELOAD_CONTROLLER = 16 /* SIGHUP */,
-       RELOAD_ROLLBACK = 32 /* the supervisor's own */ };
+       RELOAD_ROLLBACK = 32, RELOAD_UPGRADE = 64 /* the supervisor's own */ };
 struct msg_reload { uint32_t flags; char path[1024]; };
 
 enum store_op { STORE_GET = 1, STORE_PUT, STORE_DELETE };
 enum { STORE_KEY_MAX = 200, STORE_VALUE_MAX = 1 << 20, STORE_FILES_MAX = 256 };
 struct msg_store { uint32_t op; uint32_t reserved; char key[STORE_KEY_MAX + 8]; };
+
+enum { UPGRADE_FORCE = 1 /* also when the programs on disk are those that run */ };
+struct msg_upgrade { uint32_t flags, reserved; };
+struct msg_note { char upgrade[512]; };	/* why the last upgrade was rolled back, "" = it was not */
 
 struct msg_memory { uint64_t rss, workers, controller, supervisor; };
 

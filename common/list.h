@@ -34,6 +34,12 @@ list_append(struct list *head, struct list *n)
 }
 
 static inline void
+list_prepend(struct list *head, struct list *n)
+{
+	list_append(head->next, n);
+}
+
+static inline void
 list_remove(struct list *n)
 {
 	n->prev->next = n->next;

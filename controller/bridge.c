@@ -309,7 +309,23 @@ on_stop(struct peer *p, struct wire *body, const int *fds)
 	(void)fds;
 	if (wire_get(body, &m, sizeof(m)) != 0)
 		return -E_PROTO;
-	life_stop(ctl_of(p), m.grace_ms);
+	if ((m.flags & STOP_RELIEVED) != 0)
+		life_relieved(ctl_of(p), m.grace_ms);
+	else
+		life_stop(ctl_of(p), m.grace_ms);
+	return 0;
+}
+
+static int
+on_note(struct peer *p, struct wire *body, const int *fds)
+{
+	struct msg_note m;
+
+	(void)fds;
+	if (wire_get(body, &m, sizeof(m)) != 0)
+		return -E_PROTO;
+	m.upgrade[sizeof(m.upgrade) - 1] = '\0';
+	ctl_note(ctl_of(p), m.upgrade);
 	return 0;
 }
 
@@ -319,6 +335,7 @@ static const struct imsg_handler supervisor_table[] = {
 	{ MSG_CONFIG, "CONFIG", CH_ANY, FIXED(msg_ctl_config), 1, 0, on_config },
 	{ MSG_SERVE, "SERVE", CH_READY, 0, 0, 0, 0, on_serve },
 	{ MSG_STOP, "STOP", CH_ANY, FIXED(msg_stop), 0, 0, on_stop },
+	{ MSG_NOTE, "NOTE", CH_ANY, FIXED(msg_note), 0, 0, on_note },
 	{ MSG_PING, "PING", CH_ANY, 0, 0, 0, 0, on_ping },
 	{ MSG_FILE, "FILE", CH_ANY, FIXED(msg_file), 1, IMSG_FDS_UPTO, on_file },
 	{ MSG_LISTENER, "LISTENER", CH_ANY, FIXED(msg_listener), LISTEN_SLOTS_MAX, IMSG_FDS_UPTO, on_listener },

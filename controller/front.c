@@ -598,6 +598,32 @@ front_drain(struct front *f)
 	}
 }
 
+void
+front_relieved(struct front *f)
+{
+	f->draining = true;
+	front_unlisten(f, NULL, NULL, 0, NULL);
+}
+
+void
+front_close_idle(struct front *f)
+{
+	list_each_safe(n, tmp, &f->clients) {
+		struct client *c = container_of(n, struct client, link);
+		char byte;
+
+		/* what the kernel holds was sent before our end could be seen: it gets its answer */
+		if (c->state == CL_HEAD && c->in_len == 0 && recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == -1)
+			client_close(c);
+	}
+}
+
+bool
+front_has_clients(const struct front *f)
+{
+	return f->nclients > 0;
+}
+
 bool
 front_busy(const struct front *f)
 {

@@ -40,6 +40,10 @@ void front_serve(struct front *f);	/* accept from now on */
 /* No more accepting, idle clients are closed; the rest ends with its answers. */
 void front_drain(struct front *f);
 bool front_busy(const struct front *f);	/* an answer is being made or sent */
+/* Another process has the listeners: no more accepting; clients are answered once more, with the word that this connection ends. */
+void front_relieved(struct front *f);
+void front_close_idle(struct front *f);	/* those of which no byte of a request has come */
+bool front_has_clients(const struct front *f);
 
 /* ---- for client.c */
 void front_head(struct call *call, int status);		/* a head came; status: 0, or why it is refused */

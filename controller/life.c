@@ -3,6 +3,8 @@
  *
  *   CONFIGURING -CONFIG-> (parse, listen, certificates, threads, final filter) -READY-> READY -SERVE-> SERVING -STOP or end of file-> end
  *
+ * A STOP with STOP_RELIEVED (an upgrade) ends the streams, then waits for the answers that are still owed, that of /upgrade among them.
+ *
  * A CONFIG while SERVING (SIGHUP) does the same without threads and filter: new addresses first, then the swap, then old ones
  * go; when it is refused nothing has changed. Messages only note what is to be done; a timer of the loop does it, because
  * asking for files and listeners waits inside peer_wait(), which must not happen in a handler. Owns the parsed configuration
@@ -41,8 +43,8 @@ struct life {
 	int pending_fd;			/* the newest tree that waits to be applied, -1 = none */
 	ev_timer apply, stop;
 	uint32_t asked;			/* number of questions waited for; ids have the top bit set */
-	ev_tstamp deadline;
-	bool stopping;
+	ev_tstamp deadline, idle_until;
+	bool stopping, relieved;
 };
 
 static const char *const door_name[DOORS] = { [FRONT_TCP] = "", [FRONT_TLS] = "tls ", [FRONT_UNIX] = "unix " };
@@ -364,8 +366,28 @@ on_stop(struct ev_loop *loop, ev_timer *t, int events)
 	struct life *l = t->data;
 
 	(void)events;
-	if (!front_busy(l->ctl->front) || ev_now(loop) >= l->deadline)
+	if (l->relieved) {
+		streams_end(l->ctl->streams, WS_GOING_AWAY);	/* one may have been asked for on a connection that was there */
+		if (ev_now(loop) >= l->idle_until)
+			front_close_idle(l->ctl->front);
+	}
+	if (!(l->relieved ? front_has_clients(l->ctl->front) : front_busy(l->ctl->front)) || ev_now(loop) >= l->deadline)
 		ev_break(loop, EVBREAK_ALL);
+}
+
+void
+life_relieved(struct ctl *ctl, uint32_t grace_ms)
+{
+	struct life *l = ctl->life;
+
+	if (l->stopping)
+		return;
+	l->stopping = l->relieved = true;
+	l->idle_until = ev_now(ctl->loop) + LIFE_IDLE_MS / 1000.;
+	l->deadline = ev_now(ctl->loop) + grace_ms / 1000.;
+	streams_end(ctl->streams, WS_GOING_AWAY);
+	front_relieved(ctl->front);
+	ev_timer_start(ctl->loop, &l->stop);
 }
 
 void
@@ -373,9 +395,10 @@ life_stop(struct ctl *ctl, uint32_t grace_ms)
 {
 	struct life *l = ctl->life;
 
-	if (l->stopping)
+	if (l->stopping && !l->relieved)
 		return;
 	l->stopping = true;
+	l->relieved = false;
 	if (grace_ms > LIFE_STOP_MS)
 		grace_ms = LIFE_STOP_MS;
 	if (grace_ms < STOP_LEAST_MS)

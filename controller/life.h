@@ -13,7 +13,8 @@ struct ctl;
 
 enum {
 	LIFE_ASK_MS = 10000,		/* the supervisor's time to open a file or bind an address */
-	LIFE_STOP_MS = 800		/* from a stop to the end of the process, whatever is still under way */
+	LIFE_STOP_MS = 800,		/* from a stop to the end of the process, whatever is still under way */
+	LIFE_IDLE_MS = 1000		/* a relieved one: kept-alive connections without a request are closed then */
 };
 
 int life_new(struct ctl *ctl, const struct api_route *routes);
@@ -24,5 +25,7 @@ void life_hello(struct ctl *ctl, const struct msg_hello *m);
 void life_config(struct ctl *ctl, const struct msg_ctl_config *m, int fd);	/* takes fd */
 void life_serve(struct ctl *ctl);
 void life_stop(struct ctl *ctl, uint32_t grace_ms);
+/* Another controller has the listeners: ends when every client has its answers, at the latest after grace_ms. */
+void life_relieved(struct ctl *ctl, uint32_t grace_ms);
 
 #endif

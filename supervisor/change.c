@@ -151,3 +151,21 @@ changes_child_gone(struct sup *s, struct child *w)
 		settle(c, w);
 	}
 }
+
+bool
+changes_busy(const struct sup *s)
+{
+	return s->changes->count > 0;
+}
+
+uint32_t
+changes_sequence(const struct sup *s)
+{
+	return s->changes->last_seq;
+}
+
+void
+changes_resume(struct sup *s, uint32_t last_seq)
+{
+	s->changes->last_seq = last_seq;
+}

@@ -11,5 +11,8 @@ void changes_start(struct sup *s, struct child *asker, uint32_t id, struct child
     const void *payload, size_t len);
 void changes_ack(struct sup *s, struct child *c, uint32_t seq, const struct msg_result *r);
 void changes_child_gone(struct sup *s, struct child *c);
+bool changes_busy(const struct sup *s);
+uint32_t changes_sequence(const struct sup *s);
+void changes_resume(struct sup *s, uint32_t last_seq);	/* an earlier build's numbers go on */
 
 #endif

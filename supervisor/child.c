@@ -28,37 +28,6 @@
 #include "supervisor/reload.h"
 #include "supervisor/state.h"
 
-static const char *const program_name[ROLE_MAX_] = {
-	[ROLE_LOADER] = "sluice-loader", [ROLE_WORKER] = "sluice-worker", [ROLE_CONTROLLER] = "sluice-controller",
-};
-
-int
-child_find_programs(struct sup *s)
-{
-	static const char *const places[] = { "libexec", "../libexec/sluice" };
-	char self[PATH_MAX - 64], path[PATH_MAX];
-	ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-
-	if (n == -1) {
-		log_error("cannot read /proc/self/exe: %s", strerror(errno));
-		return -E_NOTFOUND;
-	}
-	self[n] = '\0';
-	*strrchr(self, '/') = '\0';
-	for (int r = 0; r < ROLE_MAX_; r++) {
-		s->program_fd[r] = -1;
-		for (size_t p = 0; p < countof(places) && program_name[r] != NULL && s->program_fd[r] == -1; p++) {
-			snprintf(path, sizeof path, "%s/%s/%s", self, places[p], program_name[r]);
-			s->program_fd[r] = open(path, O_PATH | O_CLOEXEC);
-		}
-		if (program_name[r] != NULL && s->program_fd[r] == -1) {
-			log_error("program %s not found beside %s/sluice: is the installation complete?", program_name[r], self);
-			return -E_NOTFOUND;
-		}
-	}
-	return 0;
-}
-
 /* Between fork and exec: only system calls. */
 static void
 become_child(int program, int channel, int logfd, char *const argv[])
@@ -170,14 +139,63 @@ new_child(struct sup *s, enum sandbox_role role, struct generation *gen, uint32_
 	c->index = index;
 	c->slot = STAT_SLOTS;
 	c->state = CH_CONFIGURING;
+	c->set = s->programs.serial;
+	c->ipc = s->programs.ipc;
 	c->started = ev_now(s->loop);
 	c->pidfd = c->log_fd = c->statm_fd = -1;
 	list_init(&c->link);
 	if (role == ROLE_WORKER)
 		snprintf(c->name, sizeof c->name, "worker %u.%u", gen->number, index);
 	else
-		str_copy(c->name, sizeof c->name, program_name[role] + strlen("sluice-"));
+		str_copy(c->name, sizeof c->name, programs_name(role) + strlen("sluice-"));
 	return c;
+}
+
+static void
+watch(struct child *c, int channel)
+{
+	struct sup *s = c->sup;
+
+	ev_io_init(&c->ended_io, on_ended, c->pidfd, EV_READ);
+	c->ended_io.data = c;
+	ev_io_start(s->loop, &c->ended_io);
+	ev_io_init(&c->log_io, on_log, c->log_fd, EV_READ);
+	c->log_io.data = c;
+	ev_io_start(s->loop, &c->log_io);
+	if (channel != -1) {
+		peer_open(&c->peer, s->loop, channel, c->name, messages_table, messages_count, c, on_peer_gone);
+		c->peer.version = c->ipc;
+	} else
+		c->peer.fd = -1;
+	messages_set_state(c, c->state);
+	list_append(&s->children, &c->link);
+}
+
+struct child *
+child_adopt(struct sup *s, const struct child *from, int channel)
+{
+	struct child *c = calloc(1, sizeof *c);
+
+	if (c == NULL)
+		return NULL;
+	*c = *from;
+	c->sup = s;
+	list_init(&c->link);
+	watch(c, channel);
+	return c;
+}
+
+void
+child_forget(struct child *c)
+{
+	ev_io_stop(c->sup->loop, &c->ended_io);
+	ev_io_stop(c->sup->loop, &c->log_io);
+	if (c->peer.fd != -1) {
+		ev_io_stop(c->sup->loop, &c->peer.rd);
+		ev_io_stop(c->sup->loop, &c->peer.wr);
+	}
+	list_remove(&c->link);
+	free(c);
 }
 
 struct child *
@@ -192,7 +210,7 @@ child_spawn(struct sup *s, enum sandbox_role role, struct generation *gen, uint3
 
 	if (c == NULL)
 		return NULL;
-	str_copy(name, sizeof name, program_name[role]);
+	str_copy(name, sizeof name, programs_name(role));
 	snprintf(uid_text, sizeof uid_text, "%u", uid);
 	snprintf(gid_text, sizeof gid_text, "%u", gid);
 	if (uid == (uid_t)-1)
@@ -203,7 +221,7 @@ child_spawn(struct sup *s, enum sandbox_role role, struct generation *gen, uint3
 	if (c->pid == -1)
 		goto fail;
 	if (c->pid == 0)
-		become_child(s->program_fd[role], chan[1], logs[1], argv);
+		become_child(s->programs.fd[role], chan[1], logs[1], argv);
 	close(chan[1]);
 	close(logs[1]);
 	chan[1] = logs[1] = -1;
@@ -216,15 +234,7 @@ child_spawn(struct sup *s, enum sandbox_role role, struct generation *gen, uint3
 	c->log_fd = logs[0];
 	snprintf(name, sizeof name, "/proc/%d/statm", (int)c->pid);
 	c->statm_fd = open(name, O_RDONLY | O_CLOEXEC);
-	ev_io_init(&c->ended_io, on_ended, c->pidfd, EV_READ);
-	c->ended_io.data = c;
-	ev_io_start(s->loop, &c->ended_io);
-	ev_io_init(&c->log_io, on_log, c->log_fd, EV_READ);
-	c->log_io.data = c;
-	ev_io_start(s->loop, &c->log_io);
-	peer_open(&c->peer, s->loop, chan[0], c->name, messages_table, messages_count, c, on_peer_gone);
-	messages_set_state(c, CH_CONFIGURING);
-	list_append(&s->children, &c->link);
+	watch(c, chan[0]);
 	log_debug("%s started, pid %d", c->name, (int)c->pid);
 	return c;
 fail:

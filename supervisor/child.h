@@ -11,7 +11,10 @@ struct child *child_spawn(struct sup *s, enum sandbox_role role, struct generati
 int child_send(struct child *c, uint16_t type, uint32_t id, const void *body, size_t len, int fd);
 /* SIGKILL; its end is reported through the usual way unless quiet. */
 void child_kill(struct child *c);
-/* Opens the programs that sit beside this executable and keeps them open. 0 or -E_NOTFOUND with the reason logged. */
-int child_find_programs(struct sup *s);
+/* A child that an earlier build of this supervisor started: from's fields (role to started, name, pidfd, log_fd) and its channel (-1: lost already),
+ * as the state says. NULL when memory ran out. */
+struct child *child_adopt(struct sup *s, const struct child *from, int channel);
+/* Stops watching it and frees it; its fds stay open. */
+void child_forget(struct child *c);
 
 #endif

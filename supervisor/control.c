@@ -18,9 +18,11 @@
 #include "common/log.h"
 #include "common/strutil.h"
 #include "common/version.h"
+#include "supervisor/adopt.h"
 #include "supervisor/listeners.h"
 #include "supervisor/messages.h"
 #include "supervisor/reload.h"
+#include "supervisor/upgrade.h"
 
 enum { CLIENTS_MAX = 16, CLIENT_WAIT_MS = 180000 };
 static const char socket_name[] = "sluice.sock";
@@ -44,6 +46,7 @@ on_client_gone(struct peer *p, const char *why)
 
 	(void)why;
 	reload_forget_peer(c->sup, p);
+	upgrade_forget_peer(c->sup, p);
 	list_remove(&c->link);
 	c->sup->control->n_clients--;
 	free(c);
@@ -61,6 +64,19 @@ on_reload(struct peer *p, struct wire *w, const int *fds)
 	m.path[sizeof m.path - 1] = '\0';
 	m.flags &= RELOAD_FORCE | RELOAD_SAME | RELOAD_CONTROLLER;
 	reload_request(c->sup, &m, -1, (struct reload_waiter){ p, p->cur_id });
+	return 0;
+}
+
+static int
+on_upgrade(struct peer *p, struct wire *w, const int *fds)
+{
+	struct client *c = p->arg;
+	struct msg_upgrade m;
+
+	(void)fds;
+	if (wire_get(w, &m, sizeof m) != 0)
+		return -E_PROTO;
+	upgrade_request(c->sup, (m.flags & UPGRADE_FORCE) != 0, (struct reload_waiter){ p, p->cur_id });
 	return 0;
 }
 
@@ -158,7 +174,24 @@ static const struct imsg_handler control_table[] = {
 	{ MSG_RELOAD, "RELOAD", 1, sizeof(struct msg_reload), sizeof(struct msg_reload), 0, 0, on_reload },
 	{ MSG_STATUS, "STATUS", 1, 0, 0, 0, 0, on_status },
 	{ MSG_SHUTDOWN, "SHUTDOWN", 1, 0, 0, 0, 0, on_shutdown },
+	{ MSG_UPGRADE, "UPGRADE", 1, sizeof(struct msg_upgrade), sizeof(struct msg_upgrade), 0, 0, on_upgrade },
 };
+
+static bool
+take_client(struct sup *s, int fd)
+{
+	struct client *c = calloc(1, sizeof *c);
+
+	if (c == NULL)
+		return false;
+	c->sup = s;
+	list_append(&s->control->clients, &c->link);
+	s->control->n_clients++;
+	peer_open(&c->peer, s->loop, fd, "control client", control_table, countof(control_table), c, on_client_gone);
+	c->peer.version = IMSG_VERSION_CONTROL;
+	c->peer.state = 1;
+	return true;
+}
 
 static void
 on_accept(struct ev_loop *loop, ev_io *io, int events)
@@ -166,22 +199,15 @@ on_accept(struct ev_loop *loop, ev_io *io, int events)
 	struct sup *s = io->data;
 	struct ucred cred;
 	socklen_t len = sizeof cred;
-	struct client *c;
 	int fd = accept4(io->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
+	(void)loop;
 	(void)events;
 	if (fd == -1)
 		return;
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) == -1 || (cred.uid != 0 && cred.uid != geteuid()) ||
-	    s->control->n_clients >= CLIENTS_MAX || (c = calloc(1, sizeof *c)) == NULL) {
+	    s->control->n_clients >= CLIENTS_MAX || !take_client(s, fd))
 		close(fd);
-		return;
-	}
-	c->sup = s;
-	list_append(&s->control->clients, &c->link);
-	s->control->n_clients++;
-	peer_open(&c->peer, loop, fd, "control client", control_table, countof(control_table), c, on_client_gone);
-	c->peer.state = 1;
 }
 
 static int
@@ -201,32 +227,126 @@ address_at(int home_fd, const char *home, struct sockaddr_un *a)
 	return 0;
 }
 
+static void
+listen_at(struct sup *s, int fd)
+{
+	s->control->fd = fd;
+	if (fd == -1)
+		return;
+	ev_io_init(&s->control->io, on_accept, fd, EV_READ);
+	s->control->io.data = s;
+	ev_io_start(s->loop, &s->control->io);
+}
+
 void
 control_init(struct sup *s)
 {
-	struct sockaddr_un a;
-	mode_t old;
-
 	s->control = calloc(1, sizeof *s->control);
 	if (s->control == NULL)
 		fatal("out of memory");
 	list_init(&s->control->clients);
+	s->control->fd = -1;
+}
+
+void
+control_open(struct sup *s)
+{
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct sockaddr_un a;
+	mode_t old;
+
 	address_at(s->home_fd, s->home, &a);
-	s->control->fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	unlinkat(s->home_fd, socket_name, 0);	/* the directory's lock is ours */
 	old = umask(0177);
-	if (s->control->fd == -1 || bind(s->control->fd, (struct sockaddr *)&a, sizeof a) == -1 || listen(s->control->fd, 8) == -1)
+	if (fd == -1 || bind(fd, (struct sockaddr *)&a, sizeof a) == -1 || listen(fd, 8) == -1)
 		log_warn("control socket %s/%s: %s: sluice reload, status and stop will not work", s->home, socket_name, strerror(errno));
 	umask(old);
-	ev_io_init(&s->control->io, on_accept, s->control->fd, EV_READ);
-	s->control->io.data = s;
-	ev_io_start(s->loop, &s->control->io);
+	listen_at(s, fd);
 }
 
 void
 control_end(struct sup *s)
 {
 	unlinkat(s->home_fd, socket_name, 0);
+}
+
+/* ---- over an execve: the socket and those who wait for an answer */
+
+void
+control_save(struct sup *s, struct adopt *a)
+{
+	adopt_put_fd(a, s->control->fd);
+	wire_put_u32(&a->w, (uint32_t)s->control->n_clients);
+	list_each(n, &s->control->clients)
+		adopt_put_fd(a, container_of(n, struct client, link)->peer.fd);
+}
+
+int
+control_load(struct sup *s, struct adopt *a)
+{
+	uint32_t n;
+	int fd;
+
+	if (adopt_get_fd(a, ADOPT_CHANNEL | ADOPT_MAYBE, &fd) != 0)
+		return -E_PROTO;
+	listen_at(s, fd);
+	if (adopt_get_u32(a, CLIENTS_MAX, "the number of control clients", &n) != 0)
+		return -E_PROTO;
+	for (uint32_t i = 0; i < n; i++)
+		if (adopt_get_fd(a, ADOPT_CHANNEL, &fd) != 0 || !take_client(s, fd))
+			return adopt_bad(a, "a control client");
+	return 0;
+}
+
+void
+control_forget(struct sup *s)
+{
+	list_each_safe(n, tmp, &s->control->clients) {
+		struct client *c = container_of(n, struct client, link);
+
+		ev_io_stop(s->loop, &c->peer.rd);
+		ev_io_stop(s->loop, &c->peer.wr);
+		list_remove(n);
+		free(c);
+	}
+	s->control->n_clients = 0;
+	ev_io_stop(s->loop, &s->control->io);
+}
+
+uint32_t
+control_client_number(const struct sup *s, const struct peer *p)
+{
+	uint32_t i = 0;
+
+	list_each(n, &s->control->clients) {
+		i++;
+		if (&container_of(n, struct client, link)->peer == p)
+			return i;
+	}
+	return 0;
+}
+
+struct peer *
+control_client_peer(struct sup *s, uint32_t number)
+{
+	uint32_t i = 0;
+
+	list_each(n, &s->control->clients)
+		if (++i == number)
+			return &container_of(n, struct client, link)->peer;
+	return NULL;
+}
+
+bool
+control_quiet(const struct sup *s)
+{
+	list_each(n, &s->control->clients) {
+		const struct peer *p = &container_of(n, struct client, link)->peer;
+
+		if (p->queued > 0 || p->deaf || p->fd == -1)
+			return false;
+	}
+	return true;
 }
 
 /* ---- client */
@@ -250,15 +370,32 @@ print_result(const struct imsg *m)
 }
 
 static int
-talk(int fd, enum command command)
+ask(int fd, const struct options *o)
 {
-	struct msg_reload reload = { .flags = command == CMD_RESTART ? RELOAD_SAME : RELOAD_FORCE | RELOAD_CONTROLLER };
-	uint16_t type = command == CMD_STATUS ? MSG_STATUS : command == CMD_STOP ? MSG_SHUTDOWN : MSG_RELOAD;
+	struct msg_reload reload = { .flags = o->command == CMD_RESTART ? RELOAD_SAME : RELOAD_FORCE | RELOAD_CONTROLLER };
+	struct msg_upgrade upgrade = { .flags = o->force ? UPGRADE_FORCE : 0 };
+
+	switch (o->command) {
+	case CMD_STATUS:
+		return imsg_send_as(fd, IMSG_VERSION_CONTROL, MSG_STATUS, 1, NULL, 0, NULL, 0);
+	case CMD_STOP:
+		return imsg_send_as(fd, IMSG_VERSION_CONTROL, MSG_SHUTDOWN, 1, NULL, 0, NULL, 0);
+	case CMD_UPGRADE:
+		return imsg_send_as(fd, IMSG_VERSION_CONTROL, MSG_UPGRADE, 1, &upgrade, sizeof upgrade, NULL, 0);
+	default:
+		return imsg_send_as(fd, IMSG_VERSION_CONTROL, MSG_RELOAD, 1, &reload, sizeof reload, NULL, 0);
+	}
+}
+
+static int
+talk(int fd, const struct options *o)
+{
+	enum command command = o->command;
 	struct pollfd p = { .fd = fd, .events = POLLIN };
 	static struct imsg m;
 	int code = 1;
 
-	if (imsg_send(fd, type, 1, &reload, type == MSG_RELOAD ? sizeof reload : 0, NULL, 0) != 0)
+	if (ask(fd, o) != 0)
 		return 3;
 	while (poll(&p, 1, CLIENT_WAIT_MS) == 1) {
 		int rc = imsg_recv(fd, &m);
@@ -297,7 +434,7 @@ control_client(const struct options *o)
 		fprintf(stderr, "sluice: no service runs in %s: %s\n", o->home, strerror(errno));
 		return 3;
 	}
-	code = talk(fd, o->command);
+	code = talk(fd, o);
 	close(fd);
 	close(home);
 	return code;

@@ -6,7 +6,15 @@
 
 /* The control socket HOME/sluice.sock, 0600: `sluice reload|restart|status|stop`. A failure is logged and not fatal. */
 void control_init(struct sup *s);
+void control_open(struct sup *s);
 void control_end(struct sup *s);
+struct adopt;
+void control_save(struct sup *s, struct adopt *a);
+int control_load(struct sup *s, struct adopt *a);
+void control_forget(struct sup *s);
+uint32_t control_client_number(const struct sup *s, const struct peer *p);	/* 0: it is none */
+struct peer *control_client_peer(struct sup *s, uint32_t number);
+bool control_quiet(const struct sup *s);	/* nothing waits to be sent */
 /* The other side: runs one command against a running service. The exit code: 0 done, 1 refused or failed (said why), 3 nobody answers. */
 int control_client(const struct options *o);
 const char *control_state_name(const struct child *c);

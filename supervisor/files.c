@@ -40,8 +40,6 @@ make_dirs(const char *path)
 int
 files_home(struct sup *s, bool make, bool lock)
 {
-	int lock_fd;
-
 	if (make && access(s->opt.home, F_OK) == -1 && make_dirs(s->opt.home) != 0) {
 		log_error("can't create config directory %s: %s", s->opt.home, strerror(errno));
 		return -E_SYS;
@@ -52,8 +50,8 @@ files_home(struct sup *s, bool make, bool lock)
 	}
 	if (!lock)
 		return 0;
-	lock_fd = openat(s->home_fd, "sluice.lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (lock_fd == -1 || flock(lock_fd, LOCK_EX | LOCK_NB) == -1) {
+	s->lock_fd = openat(s->home_fd, "sluice.lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (s->lock_fd == -1 || flock(s->lock_fd, LOCK_EX | LOCK_NB) == -1) {
 		log_error("%s/sluice.lock: %s", s->home, errno == EWOULDBLOCK ? "another sluice runs in this directory" : strerror(errno));
 		return -E_BUSY;
 	}
@@ -80,25 +78,23 @@ from_base64(const char *text, char *why, size_t cap)
 static int
 from_stdin(struct sup *s, char *why, size_t cap)
 {
-	static int kept = -1;
 	static char chunk[65536];
 	ssize_t n;
 	off_t total = 0;
 
-	(void)s;
-	if (kept == -1) {	/* read once: a reload gives the same text again */
-		kept = memfd_create("stdin", MFD_CLOEXEC);
-		while (kept != -1 && (n = read(0, chunk, sizeof chunk)) > 0 && total < (64 << 20)) {
-			if (write(kept, chunk, (size_t)n) != n)
+	if (s->stdin_fd == -1) {	/* read once: a reload gives the same text again */
+		s->stdin_fd = memfd_create("stdin", MFD_CLOEXEC);
+		while (s->stdin_fd != -1 && (n = read(0, chunk, sizeof chunk)) > 0 && total < (64 << 20)) {
+			if (write(s->stdin_fd, chunk, (size_t)n) != n)
 				break;
 			total += n;
 		}
 	}
-	if (kept == -1) {
+	if (s->stdin_fd == -1) {
 		snprintf(why, cap, "standard input cannot be read");
 		return -E_SYS;
 	}
-	return fcntl(kept, F_DUPFD_CLOEXEC, 3);
+	return fcntl(s->stdin_fd, F_DUPFD_CLOEXEC, 3);
 }
 
 int

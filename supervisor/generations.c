@@ -11,7 +11,6 @@
 #include "common/memfd.h"
 #include "common/shm_stat.h"
 #include "common/value.h"
-#include "common/version.h"
 #include "supervisor/control.h"
 
 enum { TREE_MAX = 256 << 20 };
@@ -82,7 +81,7 @@ show(const struct sup *s, const struct generation *g, struct wire *w)
 	value_map(w);
 	key_uint(w, "generation", g->number);
 	key_str(w, "state", state_name[g->state]);
-	key_str(w, "program", version_text());
+	key_str(w, "program", g->build);
 	key_str(w, "config", hash);
 	key_uint(w, "age", (uint64_t)(ev_now(s->loop) - g->born));
 	value_key(w, "workers");

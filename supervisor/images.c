@@ -25,6 +25,7 @@
 #include "common/image.h"
 #include "common/log.h"
 #include "common/strutil.h"
+#include "supervisor/adopt.h"
 #include "supervisor/child.h"
 #include "supervisor/files.h"
 
@@ -504,4 +505,59 @@ images_settle(struct sup *s, uint32_t generation)
 		if (im->declared < generation && im->state == IDLE)
 			drop(im);
 	}
+}
+
+/* ---- over an execve */
+
+_Static_assert(sizeof(struct msg_compile) == 2 * 4 + COMPILE_NAME_MAX + 1024, "msg_compile changed: its fields are written one by one here");
+
+void
+images_save(struct sup *s, struct adopt *a)
+{
+	uint32_t count = 0;
+
+	list_each(n, &s->images->all)
+		count += container_of(n, struct image, link)->payload == -1;
+	wire_put_u32(&a->w, count);
+	list_each(n, &s->images->all) {
+		const struct image *im = container_of(n, struct image, link);
+
+		if (im->payload != -1)
+			continue;
+		wire_put_u32(&a->w, im->what.kind);
+		wire_put_u32(&a->w, im->what.format);
+		wire_put_str(&a->w, im->what.name);
+		wire_put_str(&a->w, im->what.path);
+		wire_put_u32(&a->w, im->declared);
+	}
+}
+
+int
+images_load(struct sup *s, struct adopt *a)
+{
+	uint32_t n;
+
+	if (adopt_get_u32(a, IMAGES_MAX, "the number of rule sets", &n) != 0)
+		return -E_PROTO;
+	for (uint32_t i = 0; i < n; i++) {
+		struct msg_compile m = { 0 };
+		struct image *im;
+		uint32_t declared = 0;
+
+		if (wire_get_u32(&a->w, &m.kind) != 0 || wire_get_u32(&a->w, &m.format) != 0 || wire_get_str(&a->w, m.name, sizeof m.name) != 0 ||
+		    wire_get_str(&a->w, m.path, sizeof m.path) != 0 || wire_get_u32(&a->w, &declared) != 0 || !valid(&m) || find(s, &m) != NULL)
+			return adopt_bad(a, "a rule set");
+		im = make(s, &m);
+		if (im == NULL)
+			return adopt_bad(a, "out of memory");
+		im->declared = declared;
+	}
+	return 0;
+}
+
+void
+images_forget(struct sup *s)
+{
+	list_each_safe(n, tmp, &s->images->all)
+		drop(container_of(n, struct image, link));
 }

@@ -20,4 +20,10 @@ void images_child_gone(struct sup *s, struct child *c);
 /* The generation of this number serves now: what none of its workers asked for is dropped. */
 void images_settle(struct sup *s, uint32_t generation);
 
+/* Over an execve: what was declared; the images themselves are made anew by the next build's loader when they are asked for. */
+struct adopt;
+void images_save(struct sup *s, struct adopt *a);
+int images_load(struct sup *s, struct adopt *a);
+void images_forget(struct sup *s);
+
 #endif

@@ -16,6 +16,7 @@
 #include "common/err.h"
 #include "common/log.h"
 #include "common/memfd.h"
+#include "supervisor/adopt.h"
 #include "supervisor/reload.h"
 
 enum { GOOD_AFTER_S = 60, CRASHES_MAX = 3, TREE_MAX = 256 << 20 };
@@ -143,4 +144,49 @@ lastgood_stored(struct sup *s, struct msg_job_done *opts)
 	free(p);
 	close(fd);
 	return tree < 0 ? -1 : tree;
+}
+
+/* ---- over an execve */
+
+void
+lastgood_save(struct sup *s, struct adopt *a)
+{
+	(void)s;
+	adopt_put_fd(a, good.tree_fd);
+	adopt_put_opts(a, &good.opts);
+	wire_put_bool(&a->w, good.candidate != NULL);
+	adopt_put_time(a, good.since);
+	wire_put_u32(&a->w, (uint32_t)good.crashes);
+}
+
+int
+lastgood_load(struct sup *s, struct adopt *a)
+{
+	bool candidate = false;
+	uint32_t crashes = 0;
+
+	if (adopt_get_fd(a, ADOPT_MEMFD | ADOPT_MAYBE, &good.tree_fd) != 0 || adopt_get_opts(a, &good.opts) != 0)
+		return -E_PROTO;
+	if (wire_get_bool(&a->w, &candidate) != 0)
+		return adopt_bad(a, "the last good configuration");
+	if (adopt_get_time(a, &good.since) != 0 || adopt_get_u32(a, INT32_MAX, "a generation's crashes", &crashes) != 0)
+		return -E_PROTO;
+	good.crashes = (int)crashes;
+	good.candidate = candidate ? s->serving : NULL;
+	if (candidate) {
+		ev_tstamp left = good.since + GOOD_AFTER_S - ev_now(s->loop);
+
+		ev_timer_stop(s->loop, &good.timer);
+		ev_timer_set(&good.timer, left > 0 && left <= GOOD_AFTER_S ? left : 1, 0);
+		ev_timer_start(s->loop, &good.timer);
+	}
+	return 0;
+}
+
+void
+lastgood_forget(struct sup *s)
+{
+	ev_timer_stop(s->loop, &good.timer);
+	good.tree_fd = -1;
+	good.candidate = NULL;
 }

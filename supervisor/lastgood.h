@@ -11,6 +11,10 @@ void lastgood_serving(struct sup *s, struct generation *g);
 bool lastgood_crashed(struct sup *s, struct generation *g);
 /* The tree to roll back to (a duplicate fd) and its options, or -1. */
 int lastgood_tree(struct sup *s, struct msg_job_done *opts);
+struct adopt;
+void lastgood_save(struct sup *s, struct adopt *a);
+int lastgood_load(struct sup *s, struct adopt *a);
+void lastgood_forget(struct sup *s);
 /* The start failed: the tree stored by an earlier run, if that run's configuration said sluice.start-with-last-good; else -1. */
 int lastgood_stored(struct sup *s, struct msg_job_done *opts);
 

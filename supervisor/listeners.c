@@ -21,6 +21,7 @@
 #include "common/err.h"
 #include "common/log.h"
 #include "common/strutil.h"
+#include "supervisor/adopt.h"
 #include "supervisor/inherit.h"
 #include "supervisor/systemd.h"
 
@@ -472,22 +473,28 @@ listeners_child_gone(struct sup *s, struct child *c)
 
 /* Proven, not assumed: every TCP and Unix slot is in the state in which the kernel queues connections. */
 static int
-listeners_accept(struct sup *s, char *why, size_t cap)
+listener_accepts(const struct listener *l, char *why, size_t cap)
 {
-	list_each(n, &s->listeners->all) {
-		struct listener *l = container_of(n, struct listener, link);
-		char text[320];
+	char text[320];
 
-		for (int i = 0; l->key.kind != LISTEN_UDP && i < l->n_slots; i++) {
-			int accepts = 0;
-			socklen_t len = sizeof accepts;
+	for (int i = 0; l->key.kind != LISTEN_UDP && i < l->n_slots; i++) {
+		int accepts = 0;
+		socklen_t len = sizeof accepts;
 
-			if (getsockopt(l->fd[i], SOL_SOCKET, SO_ACCEPTCONN, &accepts, &len) == -1 || accepts == 0) {
-				snprintf(why, cap, "listen %s: the socket does not accept", key_text(&l->key, text, sizeof text));
-				return -E_BUSY;
-			}
+		if (getsockopt(l->fd[i], SOL_SOCKET, SO_ACCEPTCONN, &accepts, &len) == -1 || accepts == 0) {
+			snprintf(why, cap, "listen %s: the socket does not accept", key_text(&l->key, text, sizeof text));
+			return -E_BUSY;
 		}
 	}
+	return 0;
+}
+
+static int
+listeners_accept(struct sup *s, char *why, size_t cap)
+{
+	list_each(n, &s->listeners->all)
+		if (listener_accepts(container_of(n, struct listener, link), why, cap) != 0)
+			return -E_BUSY;
 	return 0;
 }
 
@@ -532,4 +539,105 @@ size_t
 listeners_count(const struct sup *s)
 {
 	return s->listeners->count;
+}
+
+/* ---- over an execve */
+
+/* A field added to the key must travel too, and is a new version of the state (adopt.h). */
+_Static_assert(sizeof(struct msg_listen) == 4 * 2 + sizeof(struct ip) + 3 + 256, "msg_listen changed: its fields are written one by one here");
+
+void
+listeners_save(struct sup *s, struct adopt *a)
+{
+	wire_put_u32(&a->w, (uint32_t)s->listeners->count);
+	list_each(n, &s->listeners->all) {
+		const struct listener *l = container_of(n, struct listener, link);
+
+		wire_put_u16(&a->w, l->key.kind);
+		wire_put_u16(&a->w, l->key.flags);
+		wire_put_u16(&a->w, l->key.port);
+		wire_put_u16(&a->w, l->key.mode);
+		wire_put_u8(&a->w, l->key.ip.family);
+		wire_put(&a->w, l->key.ip.b, sizeof l->key.ip.b);
+		wire_put_str(&a->w, l->key.path);
+		wire_put_bool(&a->w, l->listening);
+		wire_put_bool(&a->w, l->borrowed);
+		wire_put_bool(&a->w, l->stored);
+		wire_put_u32(&a->w, (uint32_t)l->n_slots);
+		for (int i = 0; i < l->n_slots; i++)
+			adopt_put_fd(a, l->fd[i]);
+		wire_put_u32(&a->w, (uint32_t)l->n_users);
+		for (int i = 0; i < l->n_users; i++)
+			adopt_put_child(s, a, l->user[i]);
+	}
+}
+
+static int
+load_key(struct adopt *a, struct msg_listen *k)
+{
+	if (wire_get_u16(&a->w, &k->kind) != 0 || wire_get_u16(&a->w, &k->flags) != 0 || wire_get_u16(&a->w, &k->port) != 0 ||
+	    wire_get_u16(&a->w, &k->mode) != 0 || wire_get_u8(&a->w, &k->ip.family) != 0 || wire_get(&a->w, k->ip.b, sizeof k->ip.b) != 0 ||
+	    wire_get_str(&a->w, k->path, sizeof k->path) != 0)
+		return -E_PROTO;
+	return k->kind >= LISTEN_TCP && k->kind <= LISTEN_UNIX && (k->ip.family == 0 || k->ip.family == 4 || k->ip.family == 6) ? 0 : -E_PROTO;
+}
+
+static int
+load_one(struct sup *s, struct adopt *a)
+{
+	struct listener *l = calloc(1, sizeof *l);
+	uint32_t slots = 0, users = 0;
+
+	if (l == NULL)
+		return adopt_bad(a, "out of memory");
+	list_append(&s->listeners->all, &l->link);
+	s->listeners->count++;
+	if (load_key(a, &l->key) != 0 || find(s, &l->key) != l || wire_get_bool(&a->w, &l->listening) != 0 ||
+	    wire_get_bool(&a->w, &l->borrowed) != 0 || wire_get_bool(&a->w, &l->stored) != 0)
+		return adopt_bad(a, "a listener's key");
+	if (adopt_get_u32(a, LISTEN_SLOTS_MAX, "a listener's slots", &slots) != 0)
+		return -E_PROTO;
+	for (uint32_t i = 0; i < slots; i++) {
+		if (adopt_get_fd(a, ADOPT_SOCKET, &l->fd[i]) != 0)
+			return -E_PROTO;
+		l->n_slots++;
+	}
+	if (slots == 0 || adopt_get_u32(a, USERS_MAX, "a listener's users", &users) != 0)
+		return adopt_bad(a, "a listener without a socket");
+	for (uint32_t i = 0; i < users; i++) {
+		if (adopt_get_child(a, &l->user[i]) != 0 || l->user[i] == NULL || uses(l, l->user[i]))
+			return adopt_bad(a, "a listener's user");
+		l->n_users++;
+	}
+	return 0;
+}
+
+int
+listeners_load(struct sup *s, struct adopt *a)
+{
+	char why[320];
+	uint32_t n;
+
+	if (adopt_get_u32(a, LISTENERS_MAX, "the number of listeners", &n) != 0)
+		return -E_PROTO;
+	for (uint32_t i = 0; i < n; i++)
+		if (load_one(s, a) != 0)
+			return -E_PROTO;
+	list_each(k, &s->listeners->all) {
+		const struct listener *l = container_of(k, struct listener, link);
+
+		if (l->listening && listener_accepts(l, why, sizeof why) != 0)
+			return adopt_bad(a, why);
+	}
+	return 0;
+}
+
+void
+listeners_forget(struct sup *s)
+{
+	list_each_safe(n, tmp, &s->listeners->all) {
+		list_remove(n);
+		free(container_of(n, struct listener, link));
+	}
+	s->listeners->count = 0;
 }

@@ -17,5 +17,9 @@ void listeners_child_gone(struct sup *s, struct child *c);
 int listeners_serve(struct sup *s, char *why, size_t cap);
 void listeners_shutdown(struct sup *s);		/* at the end: nothing is accepted any more */
 size_t listeners_count(const struct sup *s);
+struct adopt;
+void listeners_save(struct sup *s, struct adopt *a);
+int listeners_load(struct sup *s, struct adopt *a);
+void listeners_forget(struct sup *s);
 
 #endif

@@ -31,6 +31,7 @@
 #include "supervisor/recover.h"
 #include "supervisor/reload.h"
 #include "supervisor/state.h"
+#include "supervisor/upgrade.h"
 #include "supervisor/sup.h"
 #include "supervisor/systemd.h"
 
@@ -74,7 +75,7 @@ choose_users(struct sup *s)
 	s->worker_uid = s->api_uid = (uid_t)-1;
 	s->worker_gid = s->api_gid = (gid_t)-1;
 	if (!s->root) {
-		if (s->opt.command == CMD_RUN)
+		if (s->opt.command == CMD_RUN && s->opt.adopt == NULL && s->opt.adopt_check == NULL)
 			log_warn("started as an ordinary user: workers and controller run as uid %u too, separated by seccomp and Landlock only; ports "
 			    "below 1024 and interface-name may be refused", geteuid());
 		return;
@@ -188,12 +189,9 @@ watch_signals(struct sup *s)
 	}
 }
 
-static int
-run(struct sup *s)
+static void
+init(struct sup *s)
 {
-	struct msg_reload first = { .flags = RELOAD_FORCE };
-	bool test = s->opt.command == CMD_TEST;
-
 	s->loop = ev_loop_new(EV_SLUICE);
 	if (s->loop == NULL)
 		fatal("no event loop");
@@ -205,19 +203,38 @@ run(struct sup *s)
 	systemd_init(s);
 	raise_limits();
 	choose_users(s);
-	if (files_home(s, !test, !test) != 0 || child_find_programs(s) != 0)
-		return 1;
-	umask(0077);
-	state_init(s);
 	listeners_init(s);
 	changes_init(s);
 	images_init(s);
 	reload_init(s);
 	lastgood_init(s);
-	watch_signals(s);
-	if (!test)
-		control_init(s);
-	reload_request(s, &first, -1, (struct reload_waiter){ NULL, 0 });
+	control_init(s);
+	upgrade_init(s);
+}
+
+static int
+run(struct sup *s)
+{
+	struct msg_reload first = { .flags = RELOAD_FORCE };
+	bool test = s->opt.command == CMD_TEST;
+
+	init(s);
+	if (s->opt.adopt_check != NULL)
+		return upgrade_check(s);
+	if (s->opt.adopt != NULL && !test) {	/* umask and working directory of the process are as they were */
+		upgrade_adopt(s);
+		watch_signals(s);
+		upgrade_resume(s);
+	} else {
+		if (files_home(s, !test, !test) != 0 || programs_init(s) != 0)
+			return 1;
+		umask(0077);
+		state_init(s);
+		watch_signals(s);
+		if (!test)
+			control_open(s);
+		reload_request(s, &first, -1, (struct reload_waiter){ NULL, 0 });
+	}
 	if (!s->stopping || !list_empty(&s->children))	/* else it was refused before the loop began */
 		ev_run(s->loop, 0);
 	if (!test)
@@ -237,19 +254,31 @@ test_config(struct sup *s)
 	return code;
 }
 
+/* Descriptors 0 to 4 are never taken by something else; an upgrade finds them held. */
+static void
+hold_standard_fds(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd != -1 && fd <= 4);
+	if (fd != -1)
+		close(fd);
+}
+
 int
 main(int argc, char **argv)
 {
-	static struct sup s;
+	static struct sup s = { .lock_fd = -1, .stdin_fd = -1 };
 	int rc = options_parse(&s.opt, argc, argv);
 
 	if (rc != 0)
 		return rc;
+	s.argv = argv;
 	if (s.opt.command == CMD_RUN)
 		inherit_init(&s);
-	/* standard descriptors are never taken by something else */
-	for (int fd = open("/dev/null", O_RDWR); fd != -1 && fd <= 4; fd = open("/dev/null", O_RDWR))
-		;
+	hold_standard_fds();
 	switch (s.opt.command) {
 	case CMD_HELP:
 		options_help();

@@ -23,6 +23,7 @@
 #include "supervisor/reload.h"
 #include "supervisor/state.h"
 #include "supervisor/systemd.h"
+#include "supervisor/upgrade.h"
 #include "supervisor/workers.h"
 
 /* peer.state bits: worker states as they are, the controller's shifted, one for loaders. */
@@ -332,8 +333,21 @@ on_log_tap(struct peer *p, struct wire *w, const int *fds)
 	(void)fds;
 	if (m.level < LL_DEBUG || m.level > LL_SILENT)
 		return -E_PROTO;
-	c->sup->log_tap = m.level;
-	logsink_level_changed(c->sup);
+	if (c == c->sup->controller) {	/* one that was relieved has no say */
+		c->sup->log_tap = m.level;
+		logsink_level_changed(c->sup);
+	}
+	return 0;
+}
+
+static int
+on_upgrade(struct peer *p, struct wire *w, const int *fds)
+{
+	struct child *c = p->arg;
+	BODY(struct msg_upgrade, m, w);
+
+	(void)fds;
+	upgrade_request(c->sup, (m.flags & UPGRADE_FORCE) != 0, (struct reload_waiter){ p, p->cur_id });
 	return 0;
 }
 
@@ -373,6 +387,7 @@ const struct imsg_handler messages_table[] = {
 	{ MSG_CHANGE,      "CHANGE",      C_SERVING | W_SERVING, sizeof(struct msg_change), IMSG_BODY_MAX, 0, 0, on_change },
 	{ MSG_CHANGE_ACK,  "CHANGE_ACK",  W_ANY,                 FIXED(struct msg_result),      0, 0, on_change_ack },
 	{ MSG_RELOAD,      "RELOAD",      C_SERVING,             FIXED(struct msg_reload),      1, IMSG_FDS_UPTO, on_reload },
+	{ MSG_UPGRADE,     "UPGRADE",     C_SERVING,             FIXED(struct msg_upgrade),     0, 0, on_upgrade },
 	{ MSG_STORE,       "STORE",       C_SERVING,             FIXED(struct msg_store),       1, IMSG_FDS_UPTO, on_store },
 	{ MSG_MEMORY,      "MEMORY",      C_SERVING,             0, 0,                          0, 0, on_memory },
 	{ MSG_GENERATIONS, "GENERATIONS", C_SERVING,           0, 0,                          0, 0, on_generations },

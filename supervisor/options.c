@@ -17,7 +17,7 @@ struct opt {
 	const char *env;
 	const char *help;
 };
-enum { O_HOME, O_FILE, O_CONFIG, O_TEST, O_VERSION, O_GEODATA, O_EXT_CTL, O_EXT_UNIX, O_EXT_PIPE, O_EXT_UI, O_SECRET, O_HELP, O_COUNT };
+enum { O_HOME, O_FILE, O_CONFIG, O_TEST, O_VERSION, O_GEODATA, O_EXT_CTL, O_EXT_UNIX, O_EXT_PIPE, O_EXT_UI, O_SECRET, O_FORCE, O_HELP, O_ADOPT, O_ADOPT_CHECK, O_COUNT };
 
 static const struct opt opts[O_COUNT] = {
 	[O_HOME] = { "d", "home", OPT_TEXT, "CLASH_HOME_DIR", "working directory" },
@@ -31,7 +31,11 @@ static const struct opt opts[O_COUNT] = {
 	[O_EXT_PIPE] = { "ext-ctl-pipe", "ext-ctl-pipe", OPT_TEXT, "CLASH_OVERRIDE_EXTERNAL_CONTROLLER_PIPE", "accepted; has no meaning on Linux" },
 	[O_EXT_UI] = { "ext-ui", "ext-ui", OPT_TEXT, "CLASH_OVERRIDE_EXTERNAL_UI_DIR", "override external-ui" },
 	[O_SECRET] = { "secret", "secret", OPT_TEXT, "CLASH_OVERRIDE_SECRET", "override the API's secret" },
+	[O_FORCE] = { "force", "force", OPT_FLAG, NULL, "upgrade: also when the programs on disk are those that run" },
 	[O_HELP] = { "h", "help", OPT_FLAG, NULL, "this text" },
+	/* internal, not shown: the first comes by the environment so that it is not in the process's title for ever */
+	[O_ADOPT] = { "adopt", "adopt", OPT_TEXT, "SLUICE_ADOPT", NULL },
+	[O_ADOPT_CHECK] = { "adopt-check", "adopt-check", OPT_TEXT, NULL, NULL },
 };
 
 static const struct {
@@ -44,6 +48,7 @@ static const struct {
 	{ "reload", CMD_RELOAD, "read the configuration again; waits, exits 0 only when it is in force" },
 	{ "restart", CMD_RESTART, "replace the workers, same configuration; waits" },
 	{ "status", CMD_STATUS, "print the processes and their state" },
+	{ "upgrade", CMD_UPGRADE, "switch to the programs that were installed over the running ones; waits" },
 	{ "stop", CMD_STOP, "end the service; waits" },
 };
 
@@ -57,6 +62,8 @@ options_help(void)
 	for (size_t i = 0; i < O_COUNT; i++) {
 		char names[64];
 
+		if (opts[i].help == NULL)
+			continue;
 		snprintf(names, sizeof names, "-%s%s%s%s", opts[i].name, strcmp(opts[i].name, opts[i].longer) ? ", --" : "",
 		    strcmp(opts[i].name, opts[i].longer) ? opts[i].longer : "", opts[i].kind == OPT_TEXT ? " VALUE" : "");
 		printf("  %-28s %s%s%s%s\n", names, opts[i].help, opts[i].env ? " (" : "", opts[i].env ? opts[i].env : "", opts[i].env ? ")" : "");
@@ -121,6 +128,9 @@ apply(struct options *o, const char *const *value, const bool *flag)
 	o->ext_ui = value[O_EXT_UI];
 	o->secret = value[O_SECRET];
 	o->geodata_mode = flag[O_GEODATA];
+	o->force = flag[O_FORCE];
+	o->adopt = value[O_ADOPT];
+	o->adopt_check = value[O_ADOPT_CHECK];
 	o->safe_paths = getenv("SAFE_PATHS");
 	if (flag_value(getenv("SKIP_SAFE_PATH_CHECK") ? getenv("SKIP_SAFE_PATH_CHECK") : "false", &o->skip_safe_paths) != 0)
 		o->skip_safe_paths = false;

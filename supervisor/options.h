@@ -6,7 +6,7 @@
 #include <limits.h>
 #include <stdbool.h>
 
-enum command { CMD_RUN, CMD_TEST, CMD_VERSION, CMD_HELP, CMD_RELOAD, CMD_RESTART, CMD_STATUS, CMD_STOP };
+enum command { CMD_RUN, CMD_TEST, CMD_VERSION, CMD_HELP, CMD_RELOAD, CMD_RESTART, CMD_STATUS, CMD_STOP, CMD_UPGRADE };
 
 struct options {
 	enum command command;
@@ -14,6 +14,8 @@ struct options {
 	char config[PATH_MAX];		/* "" = HOME/config.yaml; "-" = standard input */
 	const char *config_base64;	/* -config / CLASH_CONFIG_STRING, NULL = none */
 	bool geodata_mode;		/* -m */
+	bool force;			/* of upgrade: also to the same build */
+	const char *adopt, *adopt_check;	/* the state's descriptor: given by the supervisor before, for upgrade.c; NULL = none */
 	const char *ext_ctl, *ext_ctl_unix, *ext_ui, *secret;	/* NULL = not overridden */
 	const char *safe_paths;		/* SAFE_PATHS, NULL = none */
 	bool skip_safe_paths;		/* SKIP_SAFE_PATH_CHECK */

@@ -12,7 +12,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +23,7 @@
 #include "common/strutil.h"
 #include "supervisor/change.h"
 #include "supervisor/child.h"
+#include "supervisor/controller.h"
 #include "supervisor/files.h"
 #include "supervisor/generations.h"
 #include "supervisor/images.h"
@@ -35,6 +35,7 @@
 #include "supervisor/recover.h"
 #include "supervisor/state.h"
 #include "supervisor/systemd.h"
+#include "supervisor/upgrade.h"
 #include "supervisor/workers.h"
 
 enum { WAITERS_MAX = 64 };
@@ -64,7 +65,6 @@ struct reload {
 };
 
 static void next(struct sup *s);
-static void serve_controller(struct sup *s);
 static void settled(struct sup *s);
 static void load(struct sup *s);
 static void start_generation(struct sup *s, int tree_fd, const struct msg_job_done *opts);
@@ -79,7 +79,7 @@ enter(struct sup *s, enum phase p)
 bool
 reload_busy(const struct sup *s)
 {
-	return s->reload->phase != RL_IDLE;
+	return s->reload->phase != RL_IDLE || s->reload->n_queued > 0;
 }
 
 /* ---- generations */
@@ -94,26 +94,6 @@ kept_states(const struct msg_reload *m)
 	if (!(m->flags & (RELOAD_FORCE | RELOAD_ROLLBACK)))
 		keep |= 1u << STATE_PORTS;
 	return keep;
-}
-
-/* min(CPU affinity, cgroup quota, 4) unless sluice.workers says otherwise. */
-static int
-worker_count(const struct msg_job_done *o)
-{
-	cpu_set_t set;
-	int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-	long long quota = 0, period = 0;
-	FILE *f;
-
-	if (o->workers > 0)
-		return o->workers > WORKERS_MAX ? WORKERS_MAX : (int)o->workers;
-	f = fopen("/sys/fs/cgroup/cpu.max", "re");
-	if (f != NULL) {
-		if (fscanf(f, "%lld %lld", &quota, &period) == 2 && quota > 0 && period > 0 && quota / period < n)
-			n = quota / period > 0 ? (int)(quota / period) : 1;
-		fclose(f);
-	}
-	return n > WORKERS_AUTO_MAX ? WORKERS_AUTO_MAX : n;
 }
 
 static void
@@ -178,10 +158,12 @@ answer(struct sup *s, int status, const struct msg_conf_err *e, const char *text
 			messages_result(a->waiter[i].peer, a->waiter[i].id, status, e, text);
 	if (a->payload != -1)
 		close(a->payload);
-	free(a);
 	s->reload->now = NULL;
 	ev_timer_stop(s->loop, &s->reload->timer);
 	enter(s, RL_IDLE);
+	if (a->m.flags & RELOAD_UPGRADE)
+		upgrade_workers_done(s, status, text);
+	free(a);
 	if (list_empty(&s->reload->queue))
 		systemd_idle(s, status >= 400);
 }
@@ -276,12 +258,14 @@ start_generation(struct sup *s, int tree_fd, const struct msg_job_done *opts)
 	}
 	g->sup = s;
 	g->number = ++s->last_generation;
+	g->set = s->programs.serial;
+	str_copy(g->build, sizeof g->build, s->programs.build);
 	g->state = GEN_STARTING;
 	g->tree_fd = tree_fd;
 	g->opts = *opts;
 	g->born = ev_now(s->loop);
 	g->hash = generations_hash(tree_fd);
-	g->n_workers = s->opt.command == CMD_TEST ? 1 : worker_count(opts);
+	g->n_workers = s->opt.command == CMD_TEST ? 1 : workers_count(opts);
 	for (int i = 0; i < WORKERS_MAX; i++)
 		g->reader[i] = (uint8_t)i;
 	list_append(&s->generations, &g->link);
@@ -354,7 +338,7 @@ next(struct sup *s)
 {
 	struct reload *r = s->reload;
 
-	if (r->phase != RL_IDLE || r->now != NULL || list_empty(&r->queue) || s->stopping)
+	if (r->phase != RL_IDLE || r->now != NULL || list_empty(&r->queue) || s->stopping || upgrade_holds(s))
 		return;
 	struct ask *a = container_of(r->queue.next, struct ask, link);
 
@@ -388,9 +372,37 @@ reload_request(struct sup *s, const struct msg_reload *m, int payload, struct re
 	a->m = *m;
 	a->payload = payload;
 	a->waiter[a->n_waiters++] = w;
-	list_append(&r->queue, &a->link);
+	if (m->flags & RELOAD_UPGRADE)	/* what waits comes after it, with the programs that then run */
+		list_prepend(&r->queue, &a->link);
+	else
+		list_append(&r->queue, &a->link);
 	r->n_queued++;
 	next(s);
+}
+
+void
+reload_go_on(struct sup *s)
+{
+	next(s);
+}
+
+void
+reload_refuse_waiting(struct sup *s, const char *text)
+{
+	struct reload *r = s->reload;
+
+	list_each_safe(n, tmp, &r->queue) {
+		struct ask *a = container_of(n, struct ask, link);
+
+		for (int i = 0; i < a->n_waiters; i++)
+			if (a->waiter[i].peer != NULL)
+				messages_result(a->waiter[i].peer, a->waiter[i].id, 503, NULL, text);
+		if (a->payload != -1)
+			close(a->payload);
+		list_remove(&a->link);
+		free(a);
+	}
+	r->n_queued = 0;
 }
 
 void
@@ -447,6 +459,10 @@ reload_conf_err(struct sup *s, struct child *c, const struct msg_conf_err *e)
 	struct reload *r = s->reload;
 
 	err.key[sizeof err.key - 1] = err.text[sizeof err.text - 1] = '\0';
+	if (c == s->controller_next) {
+		upgrade_controller_failed(s, err.text);
+		return;
+	}
 	if ((c->role == ROLE_WORKER && c->gen != r->gen) || (c->role == ROLE_LOADER && c != r->loader) || r->phase == RL_IDLE) {
 		/* a replacement or a new controller that cannot be built; or a sibling of one that was refused, when the next attempt already runs */
 		if (!c->stopping)
@@ -466,23 +482,6 @@ reload_conf_err(struct sup *s, struct child *c, const struct msg_conf_err *e)
 
 /* ---- the switch */
 
-void
-reload_introduce(struct sup *s)
-{
-	for (uint32_t i = 0; i < STAT_SLOTS; i++)
-		if (s->page[i].fd != -1) {
-			struct msg_peer m = { .slot = i };
-
-			child_send(s->controller, MSG_PAGE, 0, &m, sizeof m, state_page_dup(s, i));
-		}
-	list_each(n, &s->children) {
-		struct child *w = container_of(n, struct child, link);
-
-		if (w->role == ROLE_WORKER && (w->state == CH_SERVING || w->state == CH_DRAINING) && !w->stopping)
-			workers_introduce(w);
-	}
-}
-
 /* After g+1 was introduced: the controller must never be without a lead to ask. */
 static void
 tell_draining(struct sup *s, const struct generation *g)
@@ -490,8 +489,8 @@ tell_draining(struct sup *s, const struct generation *g)
 	list_each(n, &s->children) {
 		struct child *w = container_of(n, struct child, link);
 
-		if (w->gen == g)
-			workers_tell_draining(w);
+		if (w->gen == g && w->state == CH_DRAINING)
+			controller_draining(s, w);
 	}
 }
 
@@ -595,9 +594,7 @@ switch_to(struct sup *s)
 			if (old->successor[i] != NULL)
 				child_kill(old->successor[i]);
 		}
-		ev_timer_init(&old->drain_timer, on_drain_timeout, old->opts.drain_timeout_s, 0);
-		old->drain_timer.data = old;
-		ev_timer_start(s->loop, &old->drain_timer);
+		reload_drain_timer(old, old->opts.drain_timeout_s);
 	}
 	g->state = GEN_SERVING;
 	s->serving = g;
@@ -605,10 +602,10 @@ switch_to(struct sup *s)
 	for (int i = 0; i < g->n_workers; i++) {
 		child_send(g->worker[i], MSG_SERVE, 0, NULL, 0, -1);
 		messages_set_state(g->worker[i], CH_SERVING);
-		workers_introduce(g->worker[i]);
+		controller_introduce(s, g->worker[i]);
 	}
 	if (s->controller != NULL && s->controller->state == CH_READY)
-		serve_controller(s);
+		controller_serve(s);
 	if (old != NULL && living(old) > 0)
 		tell_draining(s, old);
 	else if (old != NULL) {
@@ -649,42 +646,6 @@ reload_pong(struct sup *s, struct child *c)
 		switch_to(s);
 }
 
-/* ---- the controller */
-
-static void
-configure_controller(struct sup *s, int tree_fd)
-{
-	struct msg_ctl_config m = { .workers = s->serving != NULL ? (uint32_t)s->serving->n_workers : 0 };
-	const struct { const char *value; unsigned flag; char *to; size_t cap; } over[] = {
-		{ s->opt.ext_ctl, CTL_EXT_CTL, m.ext_ctl, sizeof m.ext_ctl },
-		{ s->opt.ext_ctl_unix, CTL_EXT_CTL_UNIX, m.ext_ctl_unix, sizeof m.ext_ctl_unix },
-		{ s->opt.ext_ui, CTL_EXT_UI, m.ext_ui, sizeof m.ext_ui },
-		{ s->opt.secret, CTL_SECRET, m.secret, sizeof m.secret },
-	};
-
-	str_copy(m.home, sizeof m.home, s->home);
-	for (size_t i = 0; i < countof(over); i++)
-		if (over[i].value != NULL) {
-			m.flags |= over[i].flag;
-			str_copy(over[i].to, over[i].cap, over[i].value);
-		}
-	if (s->opt.command == CMD_TEST)
-		m.flags |= CTL_TEST;
-	child_send(s->controller, MSG_CONFIG, 0, &m, sizeof m, fcntl(tree_fd, F_DUPFD_CLOEXEC, 3));
-}
-
-void
-reload_start_controller(struct sup *s)
-{
-	struct msg_hello hello = { .log_level = (uint32_t)logsink_level(s) };
-
-	s->controller = child_spawn(s, ROLE_CONTROLLER, NULL, 0);
-	if (s->controller == NULL)
-		return;
-	child_send(s->controller, MSG_HELLO, 0, &hello, sizeof hello, -1);
-	configure_controller(s, s->ctl_tree_fd != -1 ? s->ctl_tree_fd : s->reload->gen->tree_fd);
-}
-
 static void
 all_workers_ready(struct sup *s)
 {
@@ -695,41 +656,14 @@ all_workers_ready(struct sup *s)
 		enter(s, RL_CONTROLLER);
 		arm(s, START_TIMEOUT_S);
 		if (s->controller == NULL)
-			reload_start_controller(s);
+			s->controller = controller_spawn(s, s->ctl_tree_fd != -1 ? s->ctl_tree_fd : r->gen->tree_fd);
 		else
-			configure_controller(s, r->gen->tree_fd);
+			controller_configure(s, s->controller, r->gen->tree_fd);
 		if (s->controller == NULL)
 			refuse(s, 500, NULL, "the controller cannot be started");
 		return;
 	}
 	prove(s);
-}
-
-static void
-serve_controller(struct sup *s)
-{
-	s->controller_failures = 0;
-	child_send(s->controller, MSG_SERVE, 0, NULL, 0, -1);
-	messages_set_state(s->controller, CH_SERVING);
-	reload_introduce(s);
-}
-
-static void
-controller_ready(struct sup *s, struct child *c)
-{
-	char why[256];
-
-	if (c->state == CH_CONFIGURING)
-		messages_set_state(c, CH_READY);
-	if (s->reload->phase == RL_CONTROLLER) {
-		prove(s);	/* a new one serves with the generation: an API that answers has somebody to ask */
-		return;
-	}
-	if (c->state == CH_READY) {
-		if (listeners_serve(s, why, sizeof why) != 0)
-			log_error("External controller listen error: %s", why);
-		serve_controller(s);
-	}
 }
 
 void
@@ -741,8 +675,8 @@ reload_ready(struct sup *s, struct child *c)
 	if (c->role == ROLE_CONTROLLER) {
 		if (s->opt.command == CMD_TEST)
 			sup_stop(s, 0);
-		else
-			controller_ready(s, c);
+		else if (controller_ready(s, c, r->phase == RL_CONTROLLER) && r->phase == RL_CONTROLLER)
+			prove(s);
 		return;
 	}
 	messages_set_state(c, CH_READY);
@@ -781,17 +715,6 @@ worker_gone(struct sup *s, struct child *c, const char *why)
 	}
 }
 
-static void
-on_controller_timer(struct ev_loop *loop, ev_timer *t, int events)
-{
-	struct sup *s = t->data;
-
-	(void)loop;
-	(void)events;
-	if (!s->stopping && s->controller == NULL && (s->ctl_tree_fd != -1))
-		reload_start_controller(s);
-}
-
 void
 reload_child_gone(struct sup *s, struct child *c, const char *why)
 {
@@ -812,23 +735,46 @@ reload_child_gone(struct sup *s, struct child *c, const char *why)
 		break;
 	case ROLE_CONTROLLER:
 		reload_forget_peer(s, &c->peer);
-		s->controller = NULL;
-		s->log_tap = LL_SILENT;
-		if (s->stopping)
-			break;
-		if (r->phase == RL_CONTROLLER) {
+		if (controller_gone(s, c, why) && r->phase == RL_CONTROLLER) {
 			char text[256];
 
 			snprintf(text, sizeof text, "the controller failed: %s", why);
 			refuse(s, 500, NULL, text);
 		}
-		ev_timer_init(&s->controller_timer, on_controller_timer, workers_backoff(&s->controller_failures, ev_now(s->loop) - c->started), 0);
-		s->controller_timer.data = s;
-		ev_timer_start(s->loop, &s->controller_timer);
 		break;
 	default:
 		break;
 	}
+}
+
+void
+reload_drain_timer(struct generation *g, double seconds)
+{
+	ev_timer_init(&g->drain_timer, on_drain_timeout, seconds, 0);
+	g->drain_timer.data = g;
+	ev_timer_start(g->sup->loop, &g->drain_timer);
+}
+
+void
+reload_forget_generation(struct generation *g)
+{
+	g->tree_fd = -1;
+	free_generation(g);
+}
+
+void
+reload_resume(struct sup *s)
+{
+	list_each_safe(n, tmp, &s->generations) {
+		struct generation *g = container_of(n, struct generation, link);
+
+		if (g->state != GEN_SERVING && living(g) == 0)
+			free_generation(g);
+	}
+	for (int i = 0; i < s->serving->n_workers; i++)
+		if (s->serving->worker[i] == NULL)
+			workers_start(s->serving, (uint32_t)i, ~0u, &s->serving->worker[i]);
+	controller_resume(s);
 }
 
 void
@@ -841,4 +787,5 @@ reload_init(struct sup *s)
 	ev_timer_init(&s->reload->timer, on_timeout, 0, 0);
 	s->reload->timer.data = s;
 	s->ctl_tree_fd = -1;
+	controller_init(s);
 }

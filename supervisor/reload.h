@@ -22,11 +22,13 @@ void reload_ready(struct sup *s, struct child *c);
 void reload_pong(struct sup *s, struct child *c);
 void reload_conf_err(struct sup *s, struct child *c, const struct msg_conf_err *e);
 void reload_child_gone(struct sup *s, struct child *c, const char *why);
-bool reload_busy(const struct sup *s);
-
-/* Controller: start it, or start it again. */
-void reload_start_controller(struct sup *s);
-/* Tells a controller everything about the present workers. */
-void reload_introduce(struct sup *s);
+bool reload_busy(const struct sup *s);		/* one runs or waits */
+/* For an upgrade: what waited while it held everything up goes on, or is answered 503. */
+void reload_go_on(struct sup *s);
+void reload_refuse_waiting(struct sup *s, const char *text);
+/* After an execve: the generations were put back; what is missing of them and the controller is started. */
+void reload_resume(struct sup *s);
+void reload_drain_timer(struct generation *g, double seconds);
+void reload_forget_generation(struct generation *g);	/* frees it; its fds stay open */
 
 #endif

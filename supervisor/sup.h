@@ -9,7 +9,8 @@
  *   images     rule data, compiled once for all workers
  *   files      paths -> fds, confined                            state      blobs that outlive workers; counter pages
  *   control    the socket of `sluice reload|status|stop`         logsink    records -> standard error or the journal
- *   systemd    what the service manager is told and keeps        inherit    what it gives us at the start */
+ *   systemd    what the service manager is told and keeps        inherit    what it gives us at the start
+ *   programs   sets of programs held open                        upgrade    from one set to another; adopt carries the state over execve */
 #ifndef SLUICE_SUPERVISOR_SUP_H
 #define SLUICE_SUPERVISOR_SUP_H
 
@@ -24,6 +25,7 @@
 #include "common/peer.h"
 #include "common/sandbox.h"
 #include "supervisor/options.h"
+#include "supervisor/programs.h"
 
 enum {
 	WORKERS_MAX = 16,
@@ -35,6 +37,7 @@ enum {
 	SETTLE_TIMEOUT_S = 1,
 	STOP_SLACK_MS = 1500,		/* after the grace: then SIGKILL; the tree ends within 2 s */
 	CHANGE_TIMEOUT_S = 6,		/* a worker that has not acknowledged by then is replaced; ports may need binding */
+	CHILDREN_MAX = 1024,		/* adopted; more generations and workers than there can be */
 	CHANGES_MAX = 256,		/* in flight */
 	RELOADS_MAX = 32,		/* waiting; more are answered 503 */
 	SHARED_KINDS = 5
@@ -52,6 +55,8 @@ struct child {
 	struct image *image;		/* loader: what it compiles, NULL once it has answered */
 	bool compiles;			/* loader: of an image, not of a configuration */
 	uint32_t index, slot;		/* worker: its number; counter page, STAT_SLOTS = none */
+	uint32_t set;			/* serial of the programs it runs */
+	uint16_t ipc;			/* the IMSG_VERSION it speaks */
 	pid_t pid;
 	int pidfd, log_fd;
 	int statm_fd;			/* its memory, opened while it still had our user: /proc may hide others' (ProtectProc=) */
@@ -71,6 +76,7 @@ struct generation {
 	struct list link;		/* sup.generations, oldest first */
 	struct sup *sup;
 	uint32_t number;
+	uint32_t set;			/* serial of the programs its workers run */
 	enum generation_state state;
 	int tree_fd;
 	struct msg_job_done opts;
@@ -83,6 +89,7 @@ struct generation {
 	ev_timer drain_timer;
 	ev_tstamp born;
 	uint64_t hash;			/* of the tree: names the configuration */
+	char build[64];			/* of its programs */
 };
 
 struct stat_page {
@@ -97,13 +104,18 @@ struct control;
 struct systemd;
 struct inherited;
 struct images;
+struct upgrade;
 
 struct sup {
 	struct ev_loop *loop;
 	struct options opt;
+	char **argv;			/* as given; an upgrade starts the next supervisor with it */
 	char home[PATH_MAX];		/* real path */
-	int home_fd;
-	int program_fd[ROLE_MAX_];	/* held open: what runs and what a restart starts again */
+	int home_fd, lock_fd;
+	int stdin_fd;			/* -f -: the text, read once; -1 = not */
+	char program_path[PATH_MAX];	/* of this executable, as it was started */
+	struct program_set programs;	/* held open: what runs and what a restart starts again */
+	struct program_set held;	/* what ran before the last upgrade, until that has proven itself; else empty */
 	bool root;			/* children can have users of their own */
 	uid_t worker_uid, api_uid;	/* (uid_t)-1: stay */
 	gid_t worker_gid, api_gid;
@@ -112,6 +124,7 @@ struct sup {
 	uint32_t last_generation;
 	struct generation *serving;	/* NULL before the first */
 	struct child *controller;
+	struct child *controller_next;	/* of an upgrade: it starts while the other still serves */
 	uint32_t controller_failures;
 	ev_timer controller_timer;
 	int ctl_tree_fd;		/* the tree whose controller keys are in force */
@@ -127,6 +140,8 @@ struct sup {
 	struct systemd *systemd;	/* NULL: no service manager */
 	struct inherited *inherited;	/* NULL: nothing given, or the first generation serves */
 	struct images *images;
+	struct upgrade *upgrade;
+	char upgrade_note[512];		/* why the last upgrade was rolled back; "" = it was not */
 	int log_level;			/* of standard error */
 	int log_tap;			/* lowest level an API subscriber wants; LL_SILENT = none */
 	uint32_t tap_lost;

@@ -401,9 +401,21 @@ systemd_init(struct sup *s)
 		ev_timer_start(s->loop, &d->tick);
 	}
 	s->systemd = d;
+	systemd_unexport();
+}
+
+void
+systemd_unexport(void)
+{
 	unsetenv("NOTIFY_SOCKET");
 	unsetenv("WATCHDOG_USEC");
 	unsetenv("WATCHDOG_PID");
+}
+
+bool
+systemd_quiet(const struct sup *s)
+{
+	return s->systemd == NULL || s->systemd->n_notes == 0;
 }
 
 void

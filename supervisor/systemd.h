@@ -9,6 +9,8 @@
 void systemd_init(struct sup *s);
 /* Puts the variables back, for the program that takes this process over by execve. */
 void systemd_export(const struct sup *s);
+void systemd_unexport(void);			/* it did not */
+bool systemd_quiet(const struct sup *s);	/* nothing waits to be sent */
 
 void systemd_serving(struct sup *s);		/* a generation serves: READY=1 the first time, STATUS= always */
 void systemd_reloading(struct sup *s);		/* SIGHUP came: RELOADING=1, as Type=notify-reload asks */

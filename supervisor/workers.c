@@ -8,18 +8,41 @@
 #include "supervisor/workers.h"
 
 #include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
 #include <unistd.h>
 
 #include "common/log.h"
 #include "supervisor/child.h"
+#include "supervisor/controller.h"
 #include "supervisor/lastgood.h"
 #include "supervisor/listeners.h"
 #include "supervisor/logsink.h"
 #include "supervisor/messages.h"
 #include "supervisor/reload.h"
 #include "supervisor/state.h"
+#include "supervisor/upgrade.h"
 
 enum { REPLACE_AFTER_S = 10 };	/* a worker that is over its memory limit sooner serves a load that needs more: a new one would be no better */
+
+int
+workers_count(const struct msg_job_done *o)
+{
+	cpu_set_t set;
+	int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+	long long quota = 0, period = 0;
+	FILE *f;
+
+	if (o->workers > 0)
+		return o->workers > WORKERS_MAX ? WORKERS_MAX : (int)o->workers;
+	f = fopen("/sys/fs/cgroup/cpu.max", "re");
+	if (f != NULL) {
+		if (fscanf(f, "%lld %lld", &quota, &period) == 2 && quota > 0 && period > 0 && quota / period < n)
+			n = quota / period > 0 ? (int)(quota / period) : 1;
+		fclose(f);
+	}
+	return n > WORKERS_AUTO_MAX ? WORKERS_AUTO_MAX : n;
+}
 
 struct child *
 workers_start(struct generation *g, uint32_t index, unsigned keep, struct child **at)
@@ -49,31 +72,6 @@ workers_start(struct generation *g, uint32_t index, unsigned keep, struct child 
 	return c;
 }
 
-void
-workers_introduce(struct child *w)
-{
-	struct sup *s = w->sup;
-	struct msg_peer m = { .generation = w->gen->number, .index = w->index, .slot = w->slot, .state = w->state, .pid = (uint32_t)w->pid };
-	int pair[2], fds[2];
-
-	if (s->controller == NULL || s->controller->state != CH_SERVING || imsg_pair(pair) != 0)
-		return;
-	child_send(w, MSG_PEER, 0, &m, sizeof m, pair[1]);
-	fds[0] = pair[0];
-	fds[1] = state_page_dup(s, w->slot);
-	peer_send(&s->controller->peer, MSG_PEER, 0, &m, sizeof m, fds, 2);
-}
-
-void
-workers_tell_draining(struct child *w)
-{
-	struct child *to = w->sup->controller;
-	struct msg_peer m = { .generation = w->gen->number, .index = w->index, .slot = w->slot, .state = CH_DRAINING, .pid = (uint32_t)w->pid };
-
-	if (w->state == CH_DRAINING && to != NULL && to->state == CH_SERVING)
-		child_send(to, MSG_PEER_STATE, 0, &m, sizeof m, -1);
-}
-
 /* ---- hand-over */
 
 static void
@@ -85,7 +83,7 @@ channel(struct child *from, struct child *to, bool primary)
 		.primary = primary };
 	int pair[2];
 
-	if (imsg_pair(pair) != 0)
+	if (from->ipc != to->ipc || imsg_pair(pair) != 0)	/* workers speak their own version only: it drains */
 		return;
 	child_send(to, MSG_HANDOFF, 0, &take, sizeof take, pair[1]);
 	child_send(from, MSG_HANDOFF, 0, &give, sizeof give, pair[0]);
@@ -209,7 +207,7 @@ workers_gone(struct generation *g, struct child *c)
 	if (g->worker[i] != NULL || c->state == CH_DRAINING)	/* one that had been replaced */
 		return;
 	take_over(g, i);
-	if (lastgood_crashed(s, g))
+	if (upgrade_crashed(s, g) || lastgood_crashed(s, g))
 		return;
 	if (g->successor[i] != NULL) {
 		g->worker[i] = g->successor[i];
@@ -237,9 +235,9 @@ workers_ready(struct child *c)
 	child_send(c, MSG_SERVE, 0, NULL, 0, -1);
 	messages_set_state(c, CH_SERVING);
 	take_orphans(g, c);
-	workers_introduce(c);
-	if (old != NULL && old != c)
-		workers_tell_draining(old);
+	controller_introduce(c->sup, c);
+	if (old != NULL && old != c && old->state == CH_DRAINING)
+		controller_draining(c->sup, old);
 	log_info("%s serves", c->name);
 }
 

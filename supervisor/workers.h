@@ -4,13 +4,12 @@
 
 #include "supervisor/sup.h"
 
+/* Workers of a new generation: min(CPU affinity, cgroup quota, 4) unless sluice.workers says otherwise. */
+int workers_count(const struct msg_job_done *o);
 /* Starts worker index of g and gives it the state blobs of keep and the tree; *at is set as soon as there is a process. NULL with the reason logged. */
 struct child *workers_start(struct generation *g, uint32_t index, unsigned keep, struct child **at);
 /* Channels to its heirs in that generation (which are READY and serve next), then DRAIN. */
 void workers_drain(struct child *w, struct generation *to);
-/* Tells the controller of a worker that serves or drains; that one drains now (after its successor was introduced). */
-void workers_introduce(struct child *w);
-void workers_tell_draining(struct child *w);
 
 /* Of the generation that serves: */
 void workers_gone(struct generation *g, struct child *c);	/* c is out of g already: its slots go to another, and a new one is started */

@@ -1,14 +1,42 @@
 /* SPDX-License-Identifier: MIT */
-/* POST /upgrade, /upgrade/ui, /upgrade/geo and /configs/geo. There is no feed to download from: programs and dashboards come by
- * packages, so the first two say what to do instead; no geodata file is used, so their update has nothing to do (spec/api.md
- * 4.5). */
-#include "controller/api.h"
+/* POST /upgrade: the supervisor switches to the programs that were installed over the running ones, or says what to do; the answer comes from the
+ * controller that was asked, after another one has relieved it. /upgrade/ui and /upgrade/geo: there is no feed to download from; dashboards come by
+ * packages and no geodata file is used (spec/api.md 4.4, 4.5). */
+#include "common/strutil.h"
+#include "controller/api/ask.h"
 #include "controller/api/handlers.h"
+
+enum { UPGRADE_MS = 170000 };		/* two proofs, a controller, a generation, and all of it back again */
+
+static void
+on_result(struct ctl *ctl, int err, struct bridge_reply *r, void *arg)
+{
+	struct api_req *req = ask_take(ctl, arg);
+
+	if (req == NULL)
+		return;
+	if (result_status(err, r) >= 300) {
+		answer_result(req, err, r, 200);
+	} else {
+		json_raw(req->reply, "{\"status\":\"ok\"}");
+		reply_built(req, 200);
+	}
+	api_done(ctl, req);
+}
 
 int
 upgrade_post(struct api_req *req)
 {
-	return reply_error(req, 503, "update error: no other build is installed; install a newer package, then call /upgrade");
+	struct msg_upgrade order = { 0 };
+	struct ask *a = ask_new(req);
+	char force[8];
+
+	/* channel names a feed in the reference and is not used here */
+	if (api_query(req, "force", force, sizeof(force)) && (str_case_equal(force, "true") || str_equal(force, "1")))
+		order.flags = UPGRADE_FORCE;
+	if (a != NULL)
+		wire_put(&a->args, &order, sizeof(order));
+	return ask_order(req, a, MSG_UPGRADE, -1, UPGRADE_MS, on_result);
 }
 
 int

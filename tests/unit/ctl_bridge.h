@@ -58,6 +58,7 @@ static struct reply out;
 static struct api_req current;
 static struct ctl_conf conf;
 static bool client_gone, done;
+static const char *note = "";		/* the supervisor's word on the last upgrade */
 
 SHARED void
 record(enum bridge_to to, uint16_t type, uint32_t kind, const void *body, size_t len, int fd)
@@ -160,6 +161,13 @@ ctl_conf(struct ctl *ctl)
 {
 	(void)ctl;
 	return &conf;
+}
+
+void
+ctl_note_get(struct ctl *ctl, char *text, size_t cap)
+{
+	(void)ctl;
+	str_copy(text, cap, note);
 }
 
 void

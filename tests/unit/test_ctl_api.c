@@ -13,6 +13,12 @@ test_version_sorted(void **state)
 	assert_int_equal(run("GET", "/version", NULL, "", ""), 200);
 	snprintf(text, sizeof(text), "{\"meta\":true,\"sluice\":\"%s\",\"version\":\"v1.19.2\"}\n", version_text());
 	expect(text);
+	note = "rolled back to <1>";
+	assert_int_equal(run("GET", "/version", NULL, "", ""), 200);
+	snprintf(text, sizeof(text), "{\"meta\":true,\"sluice\":\"%s\",\"upgrade\":\"rolled back to \\u003c1\\u003e\",\"version\":\"v1.19.2\"}\n",
+	    version_text());
+	expect(text);
+	note = "";
 	run("GET", "/", NULL, "", "");
 	expect("{\"hello\":\"mihomo\"}\n");
 }
@@ -31,8 +37,19 @@ test_logs_check_levels(void **state)
 static void
 test_upgrade_says_what_to_do(void **state)
 {
+	struct msg_upgrade m;
+
 	(void)state;
-	assert_int_equal(run("POST", "/upgrade", NULL, "", ""), 503);
+	answer_result(204, "");
+	assert_int_equal(run("POST", "/upgrade", NULL, "channel=alpha", ""), 200);
+	expect("{\"status\":\"ok\"}\n");
+	memcpy(&m, asked[0].body, sizeof(m));
+	assert_int_equal(m.flags, 0);
+	answer_result(503, "update error: install a newer package");
+	assert_int_equal(run("POST", "/upgrade", NULL, "force=true", "{}"), 503);
+	expect_message("update error: install a newer package");
+	memcpy(&m, asked[1].body, sizeof(m));
+	assert_int_equal(m.flags, UPGRADE_FORCE);
 	assert_int_equal(run("POST", "/upgrade/ui", NULL, "", ""), 500);
 	assert_int_equal(run("POST", "/upgrade/geo", NULL, "", ""), 204);
 	assert_int_equal(out.len, 0);

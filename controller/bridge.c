@@ -114,7 +114,7 @@ find_worker(struct bridge *b, const struct msg_peer *m)
 {
 	list_each(l, &b->workers) {
 		struct worker *w = container_of(l, struct worker, link);
-		if (w->id.generation == m->generation && w->id.index == m->index)
+		if (w->id.generation == m->generation && w->id.index == m->index && w->id.pid == m->pid)
 			return w;
 	}
 	return NULL;
@@ -130,7 +130,7 @@ on_peer(struct peer *p, struct wire *body, const int *fds)
 	if (wire_get(body, &m, sizeof(m)) != 0 || m.slot >= STAT_SLOTS)
 		return -E_PROTO;
 	w = find_worker(b, &m);
-	if (w != NULL) {		/* its successor in the same place; the end of file was not read yet */
+	if (w != NULL) {		/* told again; one that died or was replaced has another pid and ends by its end of file */
 		peer_close(&w->peer);
 		worker_free(w);
 	}

@@ -505,19 +505,25 @@ on_drain_timeout(struct ev_loop *loop, ev_timer *t, int events)
 	stop_generation(g);
 }
 
+static bool
+just_drained(const struct generation *g)
+{
+	return g->state == GEN_DRAINING && ev_now(g->sup->loop) - g->drain_since < GENERATION_GRACE_MS / 1000.0;
+}
+
 static void
 limit_generations(struct sup *s, uint32_t max)
 {
 	uint32_t n = 0;
 
 	list_each(k, &s->generations)
-		n++;
+		n += !just_drained(container_of(k, struct generation, link));
 	list_each_safe(k, tmp, &s->generations) {
 		struct generation *g = container_of(k, struct generation, link);
 
 		if (n <= max)
 			return;
-		if (g->state != GEN_DRAINING)
+		if (g->state != GEN_DRAINING || just_drained(g))
 			continue;
 		n--;
 		if (stop_generation(g))
@@ -585,6 +591,7 @@ switch_to(struct sup *s)
 
 	if (old != NULL) {
 		old->state = GEN_DRAINING;
+		old->drain_since = ev_now(s->loop);
 		for (int i = 0; i < old->n_workers; i++) {
 			ev_timer_stop(s->loop, &old->respawn[i]);
 			if (old->worker[i] != NULL && old->worker[i]->state == CH_SERVING)

@@ -35,6 +35,7 @@ enum {
 	START_TIMEOUT_S = 60,
 	PROVE_TIMEOUT_S = 5,
 	SETTLE_TIMEOUT_S = 1,
+	GENERATION_GRACE_MS = 200,	/* a generation that drains for less does not count for sluice.max-generations: most end by then */
 	STOP_SLACK_MS = 1500,		/* after the grace: then SIGKILL; the tree ends within 2 s */
 	CHANGE_TIMEOUT_S = 6,		/* a worker that has not acknowledged by then is replaced; ports may need binding */
 	CHILDREN_MAX = 1024,		/* adopted; more generations and workers than there can be */
@@ -87,7 +88,7 @@ struct generation {
 	uint32_t failures[WORKERS_MAX];	/* crashes in a row, for the back-off */
 	ev_timer respawn[WORKERS_MAX];
 	ev_timer drain_timer;
-	ev_tstamp born;
+	ev_tstamp born, drain_since;
 	uint64_t hash;			/* of the tree: names the configuration */
 	char build[64];			/* of its programs */
 };

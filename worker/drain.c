@@ -12,12 +12,18 @@
 #include "worker/ipc.h"
 #include "worker/nodes.h"
 
+/* A worker that has handed everything over within a millisecond still answers what the controller had asked it. */
+enum { LINGER_MS = 50 };
+
 static ev_timer check_timer, grace_timer;
 static bool stopping;
+static uint64_t began_ms;	/* of the drain */
 
 void
 drain_check(struct worker *w)
 {
+	if (w->draining && !stopping && w->loop.now_ms - began_ms < LINGER_MS)
+		return;
 	if ((w->draining || stopping) && w->n_conns == 0 && !handoff_busy() && dns_serve_pending(w->gen) == 0)
 		ipc_end(w);
 }
@@ -38,7 +44,7 @@ watch(struct worker *w)
 		inbound_pause(w->gen->inbounds[i]);
 	if (ev_is_active(&check_timer))
 		return;
-	ev_timer_init(&check_timer, on_check, 0.02, 0.1);
+	ev_timer_init(&check_timer, on_check, 0.02, 0.05);
 	check_timer.data = w;
 	ev_timer_start(w->loop.ev, &check_timer);
 }
@@ -48,6 +54,7 @@ drain_start(struct worker *w)
 {
 	w->draining = true;
 	w->serving = false;
+	began_ms = w->loop.now_ms;
 	health_stop(w);
 	nodes_stop(w);
 	watch(w);

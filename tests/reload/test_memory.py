@@ -89,6 +89,8 @@ def test_a_worker_over_the_limit_is_replaced():
         eq(u.ask(HOST, lib.servers.port["udp"], b"two", tries=1), b"two")
         until(lambda: {x["id"] for x in c.connections()} == ids, 2, "the same connections are listed")
         until(lambda: not refused(c), 3, "the new one takes connections")
+        eq(c.get("/configs")["mode"], "rule")       # it is the lead now, although the other lives
+        eq(c.api("PATCH", "/configs", {"mode": "direct"}).status, 204)
         h.close()
         until(lambda: c.pids("worker") == c.serving(), 5, "the old one ends")
         u.close()

@@ -53,6 +53,7 @@ enum imsg_type {
 	MSG_GENERATIONS,/* C>S	empty; answered by a value list, the same type */
 	MSG_STATUS,	/* T>S	empty; answered by MSG_TEXT */
 	MSG_TEXT,	/* S>T	wire str */
+	MSG_INTRODUCE,	/* T>S	empty; answered by MSG_PEER: a channel to the lead, to ask as a controller does; MSG_RESULT if there is none */
 	MSG_SHUTDOWN,	/* T>S	empty; answered by MSG_RESULT when the order is taken, end of file when it is done */
 	MSG_UPGRADE,	/* C,T>S msg_upgrade; answered by MSG_RESULT when the new programs serve, or why they do not */
 	MSG_NOTE,	/* S>C	msg_note: what GET /version says beside the version */
@@ -63,7 +64,8 @@ enum imsg_type {
 	MSG_LOG_REC,	/* S>C	msg_log_rec + text; dropped and counted when the channel is full */
 
 	/* controller <-> worker, direct */
-	MSG_PEER = 80,	/* S>WC	msg_peer, 1 fd = a channel to that peer (to C also a 2nd fd: the counter page of the slot); a serving worker */
+	MSG_PEER = 80,	/* S>WCT msg_peer, 1 fd = a channel to that peer (to C also a 2nd fd: the counter page of the slot); a serving worker.
+			 *	To W: flags PEER_CLIENT = of the sluice command */
 	MSG_PEER_STATE,	/* S>C	msg_peer: a worker changed its state (DRAINING); its end is end of file on its channel */
 	MSG_PAGE,	/* S>C	msg_peer (slot), 1 fd: the counter page of a slot that had workers before; its sums still count */
 	MSG_QUERY,	/* C>W	msg_query + wire arguments; answered by MSG_ANSWER with the same id */
@@ -192,7 +194,8 @@ struct msg_memory { uint64_t rss, workers, controller, supervisor; };
 struct msg_log_level { int32_t level, reserved; };
 struct msg_log_rec { uint32_t level, dropped; };	/* followed by the text, no line end */
 
-struct msg_peer { uint32_t generation, index, slot, state, pid, reserved; };
+enum { PEER_CLIENT = 1 };
+struct msg_peer { uint32_t generation, index, slot, state, pid, flags; };
 
 enum query_kind {
 	QUERY_CONFIG = 1,	/* lead: what GET /configs shows (stat/snapshot.h) */
@@ -209,6 +212,7 @@ enum query_kind {
 	QUERY_CHECK_NODES,	/* lead: str provider: tests its nodes; answered when all have been */
 	QUERY_BEFORE_SELECT,	/* lead: str group, str name: answered at once, or after a test of a dead member that a fallback is to be fixed to */
 	QUERY_UPDATE_RULES,	/* lead: str provider: read it anew; answered when every worker has it */
+	QUERY_EXPLAIN,		/* lead: which rule decides about a connection that is described: common/snapshot.h */
 	QUERY_KINDS_
 };
 struct msg_query { uint32_t kind, reserved; };

@@ -18,6 +18,9 @@
  *  CHECK_NODES  str provider or group                       nothing; 404, 503
  *  BEFORE_SELECT str group, str name                        nothing
  *  UPDATE_RULES str provider                                nothing; 404, 503 with the reason
+ *  EXPLAIN      bool text, n * (str key, str word): a key   str, or value map: network, host, destinationIP, port, error, decidedBy,
+ *               of explain_keys and what it is; host must   chains, passed (index, type, payload, proxy, why), passedLeftOut, rule (or null);
+ *               be there: HOST[:PORT]                       400 with the key that is not understood
  *
  * CHANGE_PATCH carries a value map: the members of the PATCH /configs body as JSON had them (INT for whole numbers; any
  * other number as V_UINT with all bits set, which the worker refuses). The worker answers 204 or 400
@@ -27,5 +30,9 @@
 #define SLUICE_COMMON_SNAPSHOT_H
 
 enum { PROXIES_ALL, PROXIES_ONE, PROXIES_GROUPS, PROXIES_GROUP };
+
+/* The keys of QUERY_EXPLAIN beside host: query parameters of GET /rules/explain, options of `sluice explain`. */
+#define EXPLAIN_KEYS \
+	"port", "network", "src", "in-type", "in-port", "in-user", "in-name", "process", "process-path", "uid", "dscp"
 
 #endif

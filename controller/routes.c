@@ -46,6 +46,7 @@ const struct api_route api_routes[] = {
 
 	{ "GET", "/rules", 0, rules_list },
 	{ "PATCH", "/rules/disable", 0, rules_disable },
+	{ "GET", "/rules/explain", API_ASYNC, rules_explain },
 	{ "GET", "/dns/query", API_ASYNC, dns_query },
 	{ "POST", "/cache/fakeip/flush", 0, cache_flush_fakeip },
 	{ "POST", "/cache/dns/flush", 0, cache_flush_dns },

@@ -1,17 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* The control socket and its client. The file's mode and the kernel's word on the peer's uid decide who may speak; at most CLIENTS_MAX at once. A
+/* The control socket. Its other end is client.c. The file's mode and the kernel's word on the peer's uid decide who may speak; at most CLIENTS_MAX at once. A
  * reload is answered when it is over, with what really happened, so `sluice reload` can be trusted as ExecReload. */
 #include "supervisor/control.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "common/err.h"
@@ -19,13 +17,13 @@
 #include "common/strutil.h"
 #include "common/version.h"
 #include "supervisor/adopt.h"
+#include "supervisor/child.h"
 #include "supervisor/listeners.h"
 #include "supervisor/messages.h"
 #include "supervisor/reload.h"
 #include "supervisor/upgrade.h"
 
-enum { CLIENTS_MAX = 16, CLIENT_WAIT_MS = 180000 };
-static const char socket_name[] = "sluice.sock";
+enum { CLIENTS_MAX = 16 };
 
 struct client {
 	struct list link;
@@ -170,7 +168,40 @@ on_status(struct peer *p, struct wire *w, const int *fds)
 	return 0;
 }
 
+static struct child *
+lead_worker(struct sup *s)
+{
+	list_each(n, &s->children) {
+		struct child *c = container_of(n, struct child, link);
+
+		if (c->role == ROLE_WORKER && c->gen == s->serving && c->index == 0 && c->state == CH_SERVING && c->ipc == IMSG_VERSION)
+			return c;
+	}
+	return NULL;
+}
+
+/* The client asks the lead itself: nothing of it passes through here. */
+static int
+on_introduce(struct peer *p, struct wire *w, const int *fds)
+{
+	struct client *c = p->arg;
+	struct child *lead = lead_worker(c->sup);
+	struct msg_peer m = { .flags = PEER_CLIENT };
+	int pair[2];
+
+	(void)w;
+	(void)fds;
+	if (lead == NULL || imsg_pair(pair) != 0) {
+		messages_result(p, p->cur_id, 503, NULL, "no worker serves at the moment");
+		return 0;
+	}
+	child_send(lead, MSG_PEER, 0, &m, sizeof m, pair[1]);
+	peer_send(p, MSG_PEER, p->cur_id, &m, sizeof m, &pair[0], 1);
+	return 0;
+}
+
 static const struct imsg_handler control_table[] = {
+	{ MSG_INTRODUCE, "INTRODUCE", 1, 0, 0, 0, 0, on_introduce },
 	{ MSG_RELOAD, "RELOAD", 1, sizeof(struct msg_reload), sizeof(struct msg_reload), 0, 0, on_reload },
 	{ MSG_STATUS, "STATUS", 1, 0, 0, 0, 0, on_status },
 	{ MSG_SHUTDOWN, "SHUTDOWN", 1, 0, 0, 0, 0, on_shutdown },
@@ -210,21 +241,13 @@ on_accept(struct ev_loop *loop, ev_io *io, int events)
 		close(fd);
 }
 
-static int
-address(const char *home, struct sockaddr_un *a)
+/* A path that is too long for an address goes through /proc/self/fd. */
+void
+control_address(int home_fd, const char *home, struct sockaddr_un *out)
 {
-	*a = (struct sockaddr_un){ .sun_family = AF_UNIX };
-	return snprintf(a->sun_path, sizeof a->sun_path, "%s/%s", home, socket_name) < (int)sizeof a->sun_path ? 0 : -E_LIMIT;
-}
-
-/* A long path goes through /proc/self/fd. */
-static int
-address_at(int home_fd, const char *home, struct sockaddr_un *a)
-{
-	if (address(home, a) == 0)
-		return 0;
-	snprintf(a->sun_path, sizeof a->sun_path, "/proc/self/fd/%d/%s", home_fd, socket_name);
-	return 0;
+	*out = (struct sockaddr_un){ .sun_family = AF_UNIX };
+	if (snprintf(out->sun_path, sizeof out->sun_path, "%s/%s", home, CONTROL_SOCKET) >= (int)sizeof out->sun_path)
+		snprintf(out->sun_path, sizeof out->sun_path, "/proc/self/fd/%d/%s", home_fd, CONTROL_SOCKET);
 }
 
 static void
@@ -255,11 +278,11 @@ control_open(struct sup *s)
 	struct sockaddr_un a;
 	mode_t old;
 
-	address_at(s->home_fd, s->home, &a);
-	unlinkat(s->home_fd, socket_name, 0);	/* the directory's lock is ours */
+	control_address(s->home_fd, s->home, &a);
+	unlinkat(s->home_fd, CONTROL_SOCKET, 0);	/* the directory's lock is ours */
 	old = umask(0177);
 	if (fd == -1 || bind(fd, (struct sockaddr *)&a, sizeof a) == -1 || listen(fd, 8) == -1)
-		log_warn("control socket %s/%s: %s: sluice reload, status and stop will not work", s->home, socket_name, strerror(errno));
+		log_warn("control socket %s/%s: %s: sluice reload, status and stop will not work", s->home, CONTROL_SOCKET, strerror(errno));
 	umask(old);
 	listen_at(s, fd);
 }
@@ -267,7 +290,7 @@ control_open(struct sup *s)
 void
 control_end(struct sup *s)
 {
-	unlinkat(s->home_fd, socket_name, 0);
+	unlinkat(s->home_fd, CONTROL_SOCKET, 0);
 }
 
 /* ---- over an execve: the socket and those who wait for an answer */
@@ -347,95 +370,4 @@ control_quiet(const struct sup *s)
 			return false;
 	}
 	return true;
-}
-
-/* ---- client */
-
-static int
-print_result(const struct imsg *m)
-{
-	struct msg_result r;
-
-	if (m->hdr.len < sizeof r)
-		return 1;
-	memcpy(&r, m->body, sizeof r);
-	r.text[sizeof r.text - 1] = '\0';
-	if (r.status < 400)
-		return 0;
-	fprintf(stderr, "sluice: %s", r.text);
-	if (r.line > 0)
-		fprintf(stderr, " (line %u, column %u)", r.line, r.column);
-	fputc('\n', stderr);
-	return 1;
-}
-
-static int
-ask(int fd, const struct options *o)
-{
-	struct msg_reload reload = { .flags = o->command == CMD_RESTART ? RELOAD_SAME : RELOAD_FORCE | RELOAD_CONTROLLER };
-	struct msg_upgrade upgrade = { .flags = o->force ? UPGRADE_FORCE : 0 };
-
-	switch (o->command) {
-	case CMD_STATUS:
-		return imsg_send_as(fd, IMSG_VERSION_CONTROL, MSG_STATUS, 1, NULL, 0, NULL, 0);
-	case CMD_STOP:
-		return imsg_send_as(fd, IMSG_VERSION_CONTROL, MSG_SHUTDOWN, 1, NULL, 0, NULL, 0);
-	case CMD_UPGRADE:
-		return imsg_send_as(fd, IMSG_VERSION_CONTROL, MSG_UPGRADE, 1, &upgrade, sizeof upgrade, NULL, 0);
-	default:
-		return imsg_send_as(fd, IMSG_VERSION_CONTROL, MSG_RELOAD, 1, &reload, sizeof reload, NULL, 0);
-	}
-}
-
-static int
-talk(int fd, const struct options *o)
-{
-	enum command command = o->command;
-	struct pollfd p = { .fd = fd, .events = POLLIN };
-	static struct imsg m;
-	int code = 1;
-
-	if (ask(fd, o) != 0)
-		return 3;
-	while (poll(&p, 1, CLIENT_WAIT_MS) == 1) {
-		int rc = imsg_recv(fd, &m);
-
-		if (rc == -E_AGAIN)
-			continue;
-		if (rc != 0)	/* for stop this end of file is the answer: the service has ended */
-			return command == CMD_STOP ? code : (fprintf(stderr, "sluice: the service went away\n"), 1);
-		if (m.hdr.type == MSG_RESULT) {
-			code = print_result(&m);
-			if (command != CMD_STOP || code != 0)
-				return code;
-		} else if (m.hdr.type == MSG_TEXT) {
-			struct wire w;
-			char *text;
-
-			wire_read(&w, m.body, m.hdr.len);
-			text = wire_get_strdup(&w, IMSG_MAX);
-			fputs(text != NULL ? text : "", stdout);
-			free(text);
-			return 0;
-		}
-	}
-	fprintf(stderr, "sluice: no answer within %d s\n", CLIENT_WAIT_MS / 1000);
-	return 1;
-}
-
-int
-control_client(const struct options *o)
-{
-	struct sockaddr_un a;
-	int home = open(o->home, O_PATH | O_DIRECTORY | O_CLOEXEC), fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), code;
-
-	address_at(home, o->home, &a);
-	if (fd == -1 || connect(fd, (struct sockaddr *)&a, sizeof a) == -1) {
-		fprintf(stderr, "sluice: no service runs in %s: %s\n", o->home, strerror(errno));
-		return 3;
-	}
-	code = talk(fd, o);
-	close(fd);
-	close(home);
-	return code;
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "common/err.h"
+#include "common/snapshot.h"
 #include "common/strutil.h"
 
 enum opt_kind { OPT_TEXT, OPT_FLAG };
@@ -48,6 +49,7 @@ static const struct {
 	{ "reload", CMD_RELOAD, "read the configuration again; waits, exits 0 only when it is in force" },
 	{ "restart", CMD_RESTART, "replace the workers, same configuration; waits" },
 	{ "status", CMD_STATUS, "print the processes and their state" },
+	{ "explain", CMD_EXPLAIN, "HOST[:PORT] [-src IP[:PORT]] [-network udp] ...: which rule decides, and why the others do not" },
 	{ "upgrade", CMD_UPGRADE, "switch to the programs that were installed over the running ones; waits" },
 	{ "stop", CMD_STOP, "end the service; waits" },
 };
@@ -143,6 +145,28 @@ apply(struct options *o, const char *const *value, const bool *flag)
 	return 0;
 }
 
+/* explain's own: its host, and one option for each key the worker understands. The number of arguments taken; 0: none of these; -1 told. */
+static int
+explain_word(struct options *o, const char *arg, const char *next)
+{
+	static const char *const keys[] = { EXPLAIN_KEYS };
+	const char *name = arg + strspn(arg, "-"), *eq = strchr(arg, '='), *key = arg == name ? "host" : NULL;
+	size_t n = eq != NULL ? (size_t)(eq - name) : strlen(name);
+
+	for (size_t i = 0; key == NULL && i < countof(keys); i++)
+		if (strlen(keys[i]) == n && !strncmp(keys[i], name, n))
+			key = keys[i];
+	if (key == NULL)
+		return 0;
+	if ((arg != name && eq == NULL && next == NULL) || o->n_words == OPTION_WORDS_MAX) {
+		bad(o->n_words == OPTION_WORDS_MAX ? "too many options" : "a value is missing", arg);
+		return -1;
+	}
+	o->words[o->n_words].key = key;
+	o->words[o->n_words++].word = arg == name ? arg : eq != NULL ? eq + 1 : next;
+	return arg == name || eq != NULL ? 1 : 2;
+}
+
 int
 options_parse(struct options *o, int argc, char **argv)
 {
@@ -167,7 +191,14 @@ options_parse(struct options *o, int argc, char **argv)
 	for (; i < argc; i++) {
 		const char *name = argv[i] + 1 + (argv[i][0] == '-' && argv[i][1] == '-'), *eq = strchr(argv[i], '=');
 		int k = argv[i][0] == '-' ? find_option(name, eq != NULL ? (size_t)(eq - name) : strlen(name)) : -1;
+		int taken = o->command == CMD_EXPLAIN ? explain_word(o, argv[i], i + 1 < argc ? argv[i + 1] : NULL) : 0;
 
+		if (taken == -1)
+			return 2;
+		if (taken > 0) {
+			i += taken - 1;
+			continue;
+		}
 		if (k == -1)
 			return bad("unknown option", argv[i]);
 		if (opts[k].kind == OPT_FLAG) {

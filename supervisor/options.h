@@ -6,7 +6,8 @@
 #include <limits.h>
 #include <stdbool.h>
 
-enum command { CMD_RUN, CMD_TEST, CMD_VERSION, CMD_HELP, CMD_RELOAD, CMD_RESTART, CMD_STATUS, CMD_STOP, CMD_UPGRADE };
+enum command { CMD_RUN, CMD_TEST, CMD_VERSION, CMD_HELP, CMD_RELOAD, CMD_RESTART, CMD_STATUS, CMD_STOP, CMD_UPGRADE, CMD_EXPLAIN };
+enum { OPTION_WORDS_MAX = 16 };
 
 struct options {
 	enum command command;
@@ -14,6 +15,8 @@ struct options {
 	char config[PATH_MAX];		/* "" = HOME/config.yaml; "-" = standard input */
 	const char *config_base64;	/* -config / CLASH_CONFIG_STRING, NULL = none */
 	bool geodata_mode;		/* -m */
+	struct { const char *key, *word; } words[OPTION_WORDS_MAX];	/* of explain: host, and what else is known of the connection */
+	int n_words;
 	bool force;			/* of upgrade: also to the same build */
 	const char *adopt, *adopt_check;	/* the state's descriptor: given by the supervisor before, for upgrade.c; NULL = none */
 	const char *ext_ctl, *ext_ctl_unix, *ext_ui, *secret;	/* NULL = not overridden */

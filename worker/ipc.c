@@ -22,7 +22,7 @@
 #include "worker/inbound/inbound.h"
 #include "worker/query.h"
 
-enum { CONTROLLERS_MAX = 4, PENDING_MAX = 256, ASK_MS = 10000, COMPILE_MS = 35000 };
+enum { CONTROLLERS_MAX = 4, CLIENTS_MAX = 4 /* beside them, of the sluice command */, PENDING_MAX = 256, ASK_MS = 10000, COMPILE_MS = 35000 };
 
 static struct wire blobs[STATE_KINDS_];		/* borrowed mappings, kept for the life of the process */
 
@@ -40,7 +40,7 @@ struct ctl_link {
 	struct peer peer;
 	struct worker *w;
 };
-static struct ctl_link *controllers[CONTROLLERS_MAX];
+static struct ctl_link *controllers[CONTROLLERS_MAX + CLIENTS_MAX];	/* those of the sluice command behind the others */
 
 void
 ipc_set_state(struct worker *w, enum child_state state)
@@ -470,7 +470,7 @@ static void
 on_controller_gone(struct peer *p, const char *why)
 {
 	(void)why;
-	for (int i = 0; i < CONTROLLERS_MAX; i++)
+	for (size_t i = 0; i < countof(controllers); i++)
 		if (controllers[i] != NULL && &controllers[i]->peer == p) {
 			query_peer_gone(p);
 			free(controllers[i]);
@@ -484,8 +484,10 @@ on_peer(struct peer *p, struct wire *b, const int *fds)
 {
 	struct worker *w = p->arg;
 	BODY(struct msg_peer, m, b);
+	bool client = (m.flags & PEER_CLIENT) != 0;
+	int first = client ? CONTROLLERS_MAX : 0, end = first + (client ? CLIENTS_MAX : CONTROLLERS_MAX);
 
-	for (int i = 0; i < CONTROLLERS_MAX; i++) {
+	for (int i = first; i < end; i++) {
 		if (controllers[i] != NULL)
 			continue;
 		controllers[i] = calloc(1, sizeof *controllers[i]);

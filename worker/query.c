@@ -185,6 +185,7 @@ query_peer_gone(struct peer *p)
 	query_delay_peer_gone(p);
 	query_nodes_peer_gone(p);
 	query_update_peer_gone(p);
+	query_explain_peer_gone(p);
 }
 
 /* ---- */
@@ -266,6 +267,8 @@ query_handle(struct peer *p, struct wire *b, const int *fds)
 		return query_check_nodes(w, p, id, b);
 	case QUERY_UPDATE_RULES:
 		return query_update_rules(w, p, id, b);
+	case QUERY_EXPLAIN:
+		return query_explain(w, p, id, b);
 	case QUERY_DNS:
 		return ask_dns(w, p, id, b);
 	default:

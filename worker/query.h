@@ -31,5 +31,8 @@ void query_nodes_peer_gone(struct peer *p);
 /* query_update.c: asynchronous; 0 or -E_PROTO */
 int query_update_rules(struct worker *w, struct peer *p, uint32_t id, struct wire *args);
 void query_update_peer_gone(struct peer *p);
+/* query_explain.c: asynchronous; 0 or -E_PROTO */
+int query_explain(struct worker *w, struct peer *p, uint32_t id, struct wire *args);
+void query_explain_peer_gone(struct peer *p);
 
 #endif

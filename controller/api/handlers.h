@@ -43,6 +43,7 @@ int rule_providers_update(struct api_req *req);
 
 int rules_list(struct api_req *req);
 int rules_disable(struct api_req *req);
+int rules_explain(struct api_req *req);
 int dns_query(struct api_req *req);
 int cache_flush_fakeip(struct api_req *req);
 int cache_flush_dns(struct api_req *req);

@@ -64,6 +64,7 @@ struct conn {
 	uint64_t up, down;
 	uint8_t state;			/* enum conn_state */
 	bool listed;			/* shown by /connections: from CONN_DIALING on */
+	bool quiet;			/* only routed to be told how (worker/query_explain.c): rules do not count it */
 	conn_reply_fn *reply;
 	void *hs;			/* the inbound's handshake state; freed by it before conn_dispatch() or by hs_free */
 	void (*hs_free)(struct conn *);

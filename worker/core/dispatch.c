@@ -237,7 +237,7 @@ static void
 decide(struct conn *c, route_cb *done)
 {
 	struct gen *g = c->w->gen;
-	struct match m = { .list = NULL };
+	struct match m = { .quiet = c->quiet };
 	struct outbound *ob;
 
 	if (c->meta.special_proxy[0] != '\0') {

@@ -13,6 +13,15 @@ missing(const struct match *m, const struct meta *meta, const struct rule *r)
 	return 0;
 }
 
+static void
+count(const struct match *m, uint64_t *n, int64_t *at, int64_t now_ns)
+{
+	if (m->quiet)
+		return;
+	++*n;
+	*at = now_ns;
+}
+
 enum match_result
 rules_walk(struct match *m, struct meta *meta, int64_t now_ns)
 {
@@ -29,12 +38,10 @@ rules_walk(struct match *m, struct meta *meta, int64_t now_ns)
 		if (need != 0)
 			return need == NEED_IP ? MATCH_NEED_IP : MATCH_NEED_PROCESS;
 		if (r->type->match(r, meta, &v) == 0) {
-			r->misses++;
-			r->miss_at = now_ns;
+			count(m, &r->misses, &r->miss_at, now_ns);
 			continue;
 		}
-		r->hits++;
-		r->hit_at = now_ns;
+		count(m, &r->hits, &r->hit_at, now_ns);
 		if (v.outbound == NULL || !list->hooks->usable(v.outbound, meta))
 			continue;
 		v.rule = r;

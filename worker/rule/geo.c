@@ -277,7 +277,7 @@ const struct rule_type rule_geosite = {
 	.name = "GEOSITE", .api_name = "GeoSite", .compile = compile_site, .match = match_site, .size = size_of
 };
 const struct rule_type rule_geoip = { .name = "GEOIP",
-	.api_name = "GeoIP",
+	.api_name = "GeoIP", .about = ABOUT_DST,
 	.needs = NEED_IP,
 	.flags = RT_PARAMS,
 	.compile = compile_country,
@@ -285,12 +285,10 @@ const struct rule_type rule_geoip = { .name = "GEOIP",
 	.src = &rule_src_geoip,
 	.size = size_of };
 const struct rule_type rule_src_geoip = {
-	.name = "SRC-GEOIP", .api_name = "SrcGeoIP", .compile = compile_country, .match = match_src
+	.name = "SRC-GEOIP", .api_name = "SrcGeoIP", .about = ABOUT_SRC, .compile = compile_country, .match = match_src
 };
-const struct rule_type rule_ip_asn = {
-	.name = "IP-ASN", .api_name = "IPASN", .needs = NEED_IP, .flags = RT_PARAMS, .compile = compile_asn, .match = match_dst,
-	.src = &rule_src_ip_asn
-};
+const struct rule_type rule_ip_asn = { .name = "IP-ASN", .api_name = "IPASN", .about = ABOUT_DST, .needs = NEED_IP,
+    .flags = RT_PARAMS, .compile = compile_asn, .match = match_dst, .src = &rule_src_ip_asn };
 const struct rule_type rule_src_ip_asn = {
-	.name = "SRC-IP-ASN", .api_name = "SrcIPASN", .compile = compile_asn, .match = match_src
+	.name = "SRC-IP-ASN", .api_name = "SrcIPASN", .about = ABOUT_SRC, .compile = compile_asn, .match = match_src
 };

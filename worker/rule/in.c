@@ -116,6 +116,9 @@ match_name(const struct rule *r, const struct meta *m, struct verdict *v)
 	return among(r->data, m->in_name);
 }
 
-const struct rule_type rule_in_type = { .name = "IN-TYPE", .api_name = "InType", .compile = compile_type, .match = match_type };
-const struct rule_type rule_in_user = { .name = "IN-USER", .api_name = "InUser", .compile = compile_user, .match = match_user };
-const struct rule_type rule_in_name = { .name = "IN-NAME", .api_name = "InName", .compile = compile_name, .match = match_name };
+const struct rule_type rule_in_type = { .name = "IN-TYPE", .api_name = "InType", .about = ABOUT_IN_TYPE,
+    .compile = compile_type, .match = match_type };
+const struct rule_type rule_in_user = { .name = "IN-USER", .api_name = "InUser", .about = ABOUT_IN_USER,
+    .compile = compile_user, .match = match_user };
+const struct rule_type rule_in_name = { .name = "IN-NAME", .api_name = "InName", .about = ABOUT_IN_NAME,
+    .compile = compile_name, .match = match_name };

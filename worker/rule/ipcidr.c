@@ -45,13 +45,13 @@ match_src_suffix(const struct rule *r, const struct meta *m, struct verdict *v)
 	return cidr_suffix_match(r->data, &m->src_ip);
 }
 
-const struct rule_type rule_ip_cidr = { .name = "IP-CIDR", .api_name = "IPCIDR", .needs = NEED_IP, .flags = RT_PARAMS,
-    .compile = compile, .match = match_dst, .src = &rule_src_ip_cidr };
-const struct rule_type rule_ip_cidr6 = { .name = "IP-CIDR6", .api_name = "IPCIDR", .needs = NEED_IP, .flags = RT_PARAMS,
-    .compile = compile, .match = match_dst, .src = &rule_src_ip_cidr };
-const struct rule_type rule_src_ip_cidr = { .name = "SRC-IP-CIDR", .api_name = "SrcIPCIDR", .compile = compile,
-    .match = match_src };
-const struct rule_type rule_ip_suffix = { .name = "IP-SUFFIX", .api_name = "IPSuffix", .needs = NEED_IP, .flags = RT_PARAMS,
-    .compile = compile, .match = match_suffix, .src = &rule_src_ip_suffix };
-const struct rule_type rule_src_ip_suffix = { .name = "SRC-IP-SUFFIX", .api_name = "SrcIPSuffix", .compile = compile,
-    .match = match_src_suffix };
+const struct rule_type rule_ip_cidr = { .name = "IP-CIDR", .api_name = "IPCIDR", .about = ABOUT_DST, .needs = NEED_IP,
+    .flags = RT_PARAMS, .compile = compile, .match = match_dst, .src = &rule_src_ip_cidr };
+const struct rule_type rule_ip_cidr6 = { .name = "IP-CIDR6", .api_name = "IPCIDR", .about = ABOUT_DST,
+    .needs = NEED_IP, .flags = RT_PARAMS, .compile = compile, .match = match_dst, .src = &rule_src_ip_cidr };
+const struct rule_type rule_src_ip_cidr = { .name = "SRC-IP-CIDR", .api_name = "SrcIPCIDR", .about = ABOUT_SRC,
+    .compile = compile, .match = match_src };
+const struct rule_type rule_ip_suffix = { .name = "IP-SUFFIX", .api_name = "IPSuffix", .about = ABOUT_DST,
+    .needs = NEED_IP, .flags = RT_PARAMS, .compile = compile, .match = match_suffix, .src = &rule_src_ip_suffix };
+const struct rule_type rule_src_ip_suffix = { .name = "SRC-IP-SUFFIX", .api_name = "SrcIPSuffix", .about = ABOUT_SRC,
+    .compile = compile, .match = match_src_suffix };

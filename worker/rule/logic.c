@@ -222,6 +222,15 @@ rule_sub_target(const struct rule *r)
 	return c->sub;
 }
 
+const struct rule *
+rule_conditions(const struct rule *r, int *n)
+{
+	const struct conditions *c = r->data;
+
+	*n = c->n;
+	return c->rule;
+}
+
 /* ---- testing */
 
 static int
@@ -286,16 +295,13 @@ renew(struct rule *r)
 	}
 }
 
-const struct rule_type rule_and = {
-	.name = "AND", .api_name = "AND", .flags = RT_PAYLOAD_COMMAS, .compile = compile_and, .match = match_and, .renew = renew
-};
-const struct rule_type rule_or = {
-	.name = "OR", .api_name = "OR", .flags = RT_PAYLOAD_COMMAS, .compile = compile_or, .match = match_or, .renew = renew
-};
-const struct rule_type rule_not = {
-	.name = "NOT", .api_name = "NOT", .flags = RT_PAYLOAD_COMMAS, .compile = compile_not, .match = match_not, .renew = renew
-};
+const struct rule_type rule_and = { .name = "AND", .api_name = "AND", .about = ABOUT_AND, .flags = RT_PAYLOAD_COMMAS,
+    .compile = compile_and, .match = match_and, .renew = renew };
+const struct rule_type rule_or = { .name = "OR", .api_name = "OR", .about = ABOUT_OR, .flags = RT_PAYLOAD_COMMAS,
+    .compile = compile_or, .match = match_or, .renew = renew };
+const struct rule_type rule_not = { .name = "NOT", .api_name = "NOT", .about = ABOUT_NOT, .flags = RT_PAYLOAD_COMMAS,
+    .compile = compile_not, .match = match_not, .renew = renew };
 const struct rule_type rule_sub_rule = {
-	.name = "SUB-RULE", .api_name = "SubRules", .flags = RT_PAYLOAD_COMMAS | RT_SUB, .compile = compile_sub,
+	.name = "SUB-RULE", .api_name = "SubRules", .about = ABOUT_SUB, .flags = RT_PAYLOAD_COMMAS | RT_SUB, .compile = compile_sub,
 	.match = match_sub, .renew = renew
 };

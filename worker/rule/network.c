@@ -23,4 +23,5 @@ match(const struct rule *r, const struct meta *m, struct verdict *v)
 	return r->payload[0] == (m->network == NET_UDP ? 'u' : 't');
 }
 
-const struct rule_type rule_network = { .name = "NETWORK", .api_name = "Network", .compile = compile, .match = match };
+const struct rule_type rule_network = { .name = "NETWORK", .api_name = "Network", .about = ABOUT_NETWORK,
+    .compile = compile, .match = match };

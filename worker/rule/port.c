@@ -83,9 +83,13 @@ match_uid(const struct rule *r, const struct meta *m, struct verdict *v)
 	return m->uid != 0 && range_match(r->data, m->uid);
 }
 
-const struct rule_type rule_src_port = { .name = "SRC-PORT", .api_name = "SrcPort", .compile = compile_port, .match = match_src };
-const struct rule_type rule_dst_port = { .name = "DST-PORT", .api_name = "DstPort", .compile = compile_port, .match = match_dst };
-const struct rule_type rule_in_port = { .name = "IN-PORT", .api_name = "InPort", .compile = compile_port, .match = match_in };
-const struct rule_type rule_dscp = { .name = "DSCP", .api_name = "DSCP", .compile = compile_dscp, .match = match_dscp };
-const struct rule_type rule_uid = { .name = "UID", .api_name = "Uid", .needs = NEED_PROCESS, .flags = RT_PROCESS,
-    .compile = compile_uid, .match = match_uid };
+const struct rule_type rule_src_port = { .name = "SRC-PORT", .api_name = "SrcPort", .about = ABOUT_SRC_PORT,
+    .compile = compile_port, .match = match_src };
+const struct rule_type rule_dst_port = { .name = "DST-PORT", .api_name = "DstPort", .about = ABOUT_DST_PORT,
+    .compile = compile_port, .match = match_dst };
+const struct rule_type rule_in_port = { .name = "IN-PORT", .api_name = "InPort", .about = ABOUT_IN_PORT,
+    .compile = compile_port, .match = match_in };
+const struct rule_type rule_dscp = { .name = "DSCP", .api_name = "DSCP", .about = ABOUT_DSCP, .compile = compile_dscp,
+    .match = match_dscp };
+const struct rule_type rule_uid = { .name = "UID", .api_name = "Uid", .about = ABOUT_UID, .needs = NEED_PROCESS,
+    .flags = RT_PROCESS, .compile = compile_uid, .match = match_uid };

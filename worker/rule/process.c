@@ -82,15 +82,19 @@ match_path_wildcard(const struct rule *r, const struct meta *m, struct verdict *
 	return m->process_path[0] != '\0' && glob_match_case(r->data, m->process_path);
 }
 
-const struct rule_type rule_process_name = { .name = "PROCESS-NAME", .api_name = "ProcessName", .needs = NEED_PROCESS,
-    .flags = RT_PROCESS, .compile = compile_text, .match = match_name };
-const struct rule_type rule_process_path = { .name = "PROCESS-PATH", .api_name = "ProcessPath", .needs = NEED_PROCESS,
-    .flags = RT_PROCESS, .compile = compile_text, .match = match_path };
+const struct rule_type rule_process_name = { .name = "PROCESS-NAME", .api_name = "ProcessName",
+    .about = ABOUT_PROCESS, .needs = NEED_PROCESS, .flags = RT_PROCESS, .compile = compile_text, .match = match_name };
+const struct rule_type rule_process_path = { .name = "PROCESS-PATH", .api_name = "ProcessPath",
+    .about = ABOUT_PROCESS_PATH, .needs = NEED_PROCESS, .flags = RT_PROCESS, .compile = compile_text, .match = match_path };
 const struct rule_type rule_process_name_regex = { .name = "PROCESS-NAME-REGEX", .api_name = "ProcessNameRegex",
-    .needs = NEED_PROCESS, .flags = RT_PROCESS | RT_PAYLOAD_COMMAS, .compile = compile_regex, .match = match_name_regex };
+    .about = ABOUT_PROCESS, .needs = NEED_PROCESS, .flags = RT_PROCESS | RT_PAYLOAD_COMMAS, .compile = compile_regex,
+    .match = match_name_regex };
 const struct rule_type rule_process_path_regex = { .name = "PROCESS-PATH-REGEX", .api_name = "ProcessPathRegex",
-    .needs = NEED_PROCESS, .flags = RT_PROCESS | RT_PAYLOAD_COMMAS, .compile = compile_regex, .match = match_path_regex };
-const struct rule_type rule_process_name_wildcard = { .name = "PROCESS-NAME-WILDCARD", .api_name = "ProcessNameWildcard",
-    .needs = NEED_PROCESS, .flags = RT_PROCESS, .compile = compile_wildcard, .match = match_name_wildcard };
-const struct rule_type rule_process_path_wildcard = { .name = "PROCESS-PATH-WILDCARD", .api_name = "ProcessPathWildcard",
-    .needs = NEED_PROCESS, .flags = RT_PROCESS, .compile = compile_wildcard, .match = match_path_wildcard };
+    .about = ABOUT_PROCESS_PATH, .needs = NEED_PROCESS, .flags = RT_PROCESS | RT_PAYLOAD_COMMAS,
+    .compile = compile_regex, .match = match_path_regex };
+const struct rule_type rule_process_name_wildcard = { .name = "PROCESS-NAME-WILDCARD",
+    .api_name = "ProcessNameWildcard", .about = ABOUT_PROCESS, .needs = NEED_PROCESS, .flags = RT_PROCESS,
+    .compile = compile_wildcard, .match = match_name_wildcard };
+const struct rule_type rule_process_path_wildcard = { .name = "PROCESS-PATH-WILDCARD",
+    .api_name = "ProcessPathWildcard", .about = ABOUT_PROCESS_PATH, .needs = NEED_PROCESS, .flags = RT_PROCESS,
+    .compile = compile_wildcard, .match = match_path_wildcard };

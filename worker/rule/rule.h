@@ -18,8 +18,14 @@ struct verdict {		/* a SUB-RULE fills its own */
 	struct outbound *outbound;
 	const struct rule *rule;	/* the one to display */
 };
+enum rule_about {		/* what a type looks at: for telling why it did not match (explain.c) */
+	ABOUT_HOST, ABOUT_DST, ABOUT_SRC, ABOUT_SET, ABOUT_SRC_PORT, ABOUT_DST_PORT, ABOUT_IN_PORT, ABOUT_DSCP, ABOUT_UID,
+	ABOUT_IN_TYPE, ABOUT_IN_USER, ABOUT_IN_NAME, ABOUT_NETWORK, ABOUT_PROCESS, ABOUT_PROCESS_PATH, ABOUT_AND, ABOUT_OR,
+	ABOUT_NOT, ABOUT_SUB
+};
 struct rule_type {
 	const char *name, *api_name;	/* "DOMAIN-SUFFIX", "DomainSuffix" */
+	enum rule_about about;
 	unsigned needs;			/* cut by "no-resolve" */
 	unsigned flags;			/* RT_* */
 	/* fills r->data in the arena, may rewrite r->payload */
@@ -80,12 +86,18 @@ const char *rule_api_name(const struct rule *r);
 const char *rule_host(const struct meta *m);
 /* The data of a compiled SUB-RULE: where it goes. For the check of loops. */
 const struct rules *rule_sub_target(const struct rule *r);
+/* The conditions of AND, OR, NOT, SUB-RULE. */
+const struct rule *rule_conditions(const struct rule *r, int *n);
+/* explain.c: why r, which was passed over, does not decide about m. */
+enum { RULE_WHY_MAX = 512 };
+void rule_explain(const struct rule *r, const struct meta *m, const struct rule_hooks *hooks, char why[static RULE_WHY_MAX]);
 
 enum match_result { MATCH_NONE, MATCH_HIT, MATCH_NEED_IP, MATCH_NEED_PROCESS };
 struct match {			/* a walk in progress; zero it, set list; survives a wait */
 	const struct rules *list;
 	int pos;
 	bool resolved, process_known;	/* set by the caller before it resumes (even when the look-up failed) */
+	bool quiet;			/* only a question: no hit and no miss is counted */
 	struct verdict verdict;
 };
 /* Walks from m->pos. HIT: verdict filled. NEED_*: look it up, put the result into meta, set the flag, call again. A hit

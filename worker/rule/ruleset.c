@@ -196,7 +196,5 @@ match(const struct rule *r, const struct meta *m, struct verdict *v)
 	return ruleset_match(r->data, &swapped);
 }
 
-const struct rule_type rule_rule_set = {
-	.name = "RULE-SET", .api_name = "RuleSet", .needs = NEED_IP | NEED_PROCESS, .flags = RT_PARAMS, .compile = compile,
-	.match = match, .renew = renew
-};
+const struct rule_type rule_rule_set = { .name = "RULE-SET", .api_name = "RuleSet", .about = ABOUT_SET,
+    .needs = NEED_IP | NEED_PROCESS, .flags = RT_PARAMS, .compile = compile, .match = match, .renew = renew };

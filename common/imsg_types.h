@@ -187,7 +187,7 @@ struct msg_store { uint32_t op; uint32_t reserved; char key[STORE_KEY_MAX + 8]; 
 
 enum { UPGRADE_FORCE = 1 /* also when the programs on disk are those that run */ };
 struct msg_upgrade { uint32_t flags, reserved; };
-struct msg_note { char upgrade[512]; };	/* why the last upgrade was rolled back, "" = it was not */
+struct msg_note { char upgrade[512], rollback[512]; };	/* why the last upgrade, or the last configuration, was rolled back; "" = it was not */
 
 struct msg_memory { uint64_t rss, workers, controller, supervisor; };
 

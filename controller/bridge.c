@@ -324,8 +324,8 @@ on_note(struct peer *p, struct wire *body, const int *fds)
 	(void)fds;
 	if (wire_get(body, &m, sizeof(m)) != 0)
 		return -E_PROTO;
-	m.upgrade[sizeof(m.upgrade) - 1] = '\0';
-	ctl_note(ctl_of(p), m.upgrade);
+	m.upgrade[sizeof(m.upgrade) - 1] = m.rollback[sizeof(m.rollback) - 1] = '\0';
+	ctl_note(ctl_of(p), &m);
 	return 0;
 }
 

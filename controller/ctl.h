@@ -48,7 +48,7 @@ struct ctl {
 	pthread_mutex_t conf_lock;	/* guards conf's pointer against the last put */
 	_Atomic(struct ctl_conf *) conf;
 	bool test;		/* -t: check the configuration only */
-	char note[512];		/* under conf_lock: what /version says of the last upgrade, "" = nothing */
+	struct msg_note note;	/* under conf_lock: what /version says beside the version */
 };
 
 /* Makes the controller's part of a configuration; 0 or -E_INVAL with err filled (config.c). The closed defaults of design 6 are checked here: no secret
@@ -56,8 +56,8 @@ struct ctl {
 int ctl_conf_parse(struct ctl_conf **out, const struct tree *tree, const struct msg_ctl_config *over, struct cfg_err *err);
 struct ctl_conf *ctl_conf(struct ctl *ctl);	/* adds a reference */
 void ctl_conf_put(struct ctl_conf *c);
-void ctl_note(struct ctl *ctl, const char *text);
-void ctl_note_get(struct ctl *ctl, char *out, size_t cap);	/* any thread */
+void ctl_note(struct ctl *ctl, const struct msg_note *note);
+void ctl_note_get(struct ctl *ctl, struct msg_note *out);	/* any thread */
 void ctl_conf_swap(struct ctl *ctl, struct ctl_conf *next);	/* loop only; takes next, puts the old one */
 
 #endif

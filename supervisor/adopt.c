@@ -287,6 +287,8 @@ save_self(struct sup *s, struct adopt *a)
 	wire_put_u32(&a->w, (uint32_t)s->log_tap);
 	wire_put_u32(&a->w, s->rolled_back);
 	wire_put_str(&a->w, s->upgrade_note);
+	if (a->version >= 2)
+		wire_put_str(&a->w, s->rollback_note);
 	save_set(a, &s->programs);
 	save_set(a, &s->held);
 	wire_put_u32(&a->w, STATE_KINDS_);
@@ -344,6 +346,8 @@ load_self(struct sup *s, struct adopt *a)
 	s->log_tap = (int)tap;
 	TRY(a, wire_get_u32(&a->w, &s->rolled_back), "the count of roll-backs");
 	TRY(a, wire_get_str(&a->w, s->upgrade_note, sizeof s->upgrade_note), "the note on the last upgrade");
+	if (a->version >= 2)
+		TRY(a, wire_get_str(&a->w, s->rollback_note, sizeof s->rollback_note), "the note on the last roll-back");
 	if (load_set(a, &s->programs) != 0 || load_set(a, &s->held) != 0)
 		return -E_PROTO;
 	if (s->programs.serial == 0 || s->programs.fd[ROLE_LOADER] == -1 || s->programs.fd[ROLE_WORKER] == -1 || s->programs.fd[ROLE_CONTROLLER] == -1)

@@ -11,7 +11,7 @@
 #include "supervisor/sup.h"
 
 enum {
-	ADOPT_VERSION = 1,		/* what this build writes */
+	ADOPT_VERSION = 2,		/* what this build writes; since 2 with the note on a roll-back */
 	ADOPT_OLDEST = 1,		/* what it also reads, and writes for a build before it: ADOPT_VERSION - 1 once there is one */
 	ADOPT_MAX = 8 << 20,		/* bytes of a state */
 	ADOPT_FDS_MAX = 20000,		/* 512 listeners of 16 slots are 8192; children, pages and the rest are a few hundred */

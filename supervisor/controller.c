@@ -118,6 +118,7 @@ controller_note(struct sup *s)
 	struct msg_note m = { 0 };
 
 	str_copy(m.upgrade, sizeof m.upgrade, s->upgrade_note);
+	str_copy(m.rollback, sizeof m.rollback, s->rollback_note);
 	if (s->controller != NULL && s->controller->state == CH_SERVING)
 		child_send(s->controller, MSG_NOTE, 0, &m, sizeof m, -1);
 }

@@ -17,6 +17,7 @@
 #include "common/log.h"
 #include "common/memfd.h"
 #include "supervisor/adopt.h"
+#include "supervisor/controller.h"
 #include "supervisor/reload.h"
 
 enum { GOOD_AFTER_S = 60, CRASHES_MAX = 3, TREE_MAX = 256 << 20 };
@@ -106,8 +107,10 @@ lastgood_crashed(struct sup *s, struct generation *g)
 
 	if (g != good.candidate || ++good.crashes < CRASHES_MAX || good.tree_fd == -1)
 		return false;
-	log_error("generation %u crashed %d times in its first %.0f s: the last good configuration is put back", g->number, good.crashes,
-	    ev_now(s->loop) - good.since);
+	snprintf(s->rollback_note, sizeof s->rollback_note, "generation %u failed %d times in its first %.0f s: the last good configuration is put back",
+	    g->number, good.crashes, ev_now(s->loop) - good.since);
+	log_error("%s", s->rollback_note);
+	controller_note(s);
 	good.candidate = NULL;
 	s->rolled_back++;
 	reload_request(s, &m, -1, (struct reload_waiter){ NULL, 0 });

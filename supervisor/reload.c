@@ -623,6 +623,10 @@ switch_to(struct sup *s)
 	images_settle(s, g->number);
 	limit_generations(s, g->opts.max_generations);
 	lastgood_serving(s, g);
+	if (s->rollback_note[0] != '\0' && !(r->now->m.flags & (RELOAD_ROLLBACK | RELOAD_SAME | RELOAD_UPGRADE))) {
+		s->rollback_note[0] = '\0';
+		controller_note(s);
+	}
 	if (r->now->m.flags & RELOAD_CONTROLLER || s->ctl_tree_fd == -1) {
 		if (s->ctl_tree_fd != -1)
 			close(s->ctl_tree_fd);

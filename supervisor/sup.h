@@ -142,6 +142,7 @@ struct sup {
 	struct inherited *inherited;	/* NULL: nothing given, or the first generation serves */
 	struct images *images;
 	struct upgrade *upgrade;
+	char rollback_note[512];	/* why the last good configuration was put back; "" = it was not, or another has come since */
 	char upgrade_note[512];		/* why the last upgrade was rolled back; "" = it was not */
 	int log_level;			/* of standard error */
 	int log_tap;			/* lowest level an API subscriber wants; LL_SILENT = none */

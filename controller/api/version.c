@@ -15,19 +15,25 @@ hello_get(struct api_req *req)
 	return reply_built(req, 200);
 }
 
+static void
+member(struct reply *r, const char *key, const char *text)
+{
+	if (text[0] == '\0')
+		return;
+	json_raw(r, key);
+	json_str(r, text, strlen(text));
+}
+
 int
 version_get(struct api_req *req)
 {
-	const char *own = version_text();
-	char note[512];
+	struct msg_note note;
 
-	json_raw(req->reply, "{\"meta\":true,\"sluice\":");
-	json_str(req->reply, own, strlen(own));
-	ctl_note_get(req->ctl, note, sizeof(note));
-	if (note[0] != '\0') {		/* an upgrade that did not work and was undone */
-		json_raw(req->reply, ",\"upgrade\":");
-		json_str(req->reply, note, strlen(note));
-	}
+	ctl_note_get(req->ctl, &note);
+	json_raw(req->reply, "{\"meta\":true");
+	member(req->reply, ",\"sluice\":", version_text());
+	member(req->reply, ",\"rollback\":", note.rollback);	/* a configuration that crashed and was undone */
+	member(req->reply, ",\"upgrade\":", note.upgrade);		/* the same of an upgrade */
 	json_raw(req->reply, ",\"version\":\"" SLUICE_COMPAT "\"}");
 	return reply_built(req, 200);
 }

@@ -109,6 +109,25 @@ def test_kill_the_lead_keeps_the_api(core):
     eq(core.get("/configs")["mode"], "rule")
 
 
+def test_a_generation_that_keeps_crashing_is_rolled_back():
+    with Core(CONFIG) as core:
+        before = [r["payload"] for r in core.get("/rules")["rules"]]
+        eq("rollback" in core.get("/version"), False)
+        text = core.fill(CONFIG).replace("first.test", "poison.test")
+        eq(core.api("PUT", "/configs", {"payload": text}).status, 204)
+        eq([r["payload"] for r in core.get("/rules")["rules"]] != before, True)
+        for _ in range(3):
+            pids = until(lambda: (lambda p: p if len(p) == 2 else None)(core.serving()), 8, "two workers serve")
+            kill(pids[0], signal.SIGKILL)
+            until(lambda: pids[0] not in core.serving(), 5, "it is gone")
+        until(lambda: [r["payload"] for r in core.get("/rules")["rules"]] == before, 10, "the configuration before is back")
+        eq("failed 3 times in its first" in core.get("/version")["rollback"], True)
+        eq(core.api("POST", "/restart").status, 200)
+        eq("rollback" in core.get("/version"), True, "a restart changes no configuration")
+        eq(core.api("PUT", "/configs", {"path": "", "payload": ""}).status, 204)
+        eq("rollback" in core.get("/version"), False, "another configuration has come")
+
+
 def test_kill_the_controller(core):
     s = core.held("a.test", 4105)
     ident = core.one(sourcePort=str(s.getsockname()[1]))["id"]

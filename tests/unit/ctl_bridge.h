@@ -58,7 +58,7 @@ static struct reply out;
 static struct api_req current;
 static struct ctl_conf conf;
 static bool client_gone, done;
-static const char *note = "";		/* the supervisor's word on the last upgrade */
+static struct msg_note note;		/* the supervisor's word on what was rolled back */
 
 SHARED void
 record(enum bridge_to to, uint16_t type, uint32_t kind, const void *body, size_t len, int fd)
@@ -164,10 +164,10 @@ ctl_conf(struct ctl *ctl)
 }
 
 void
-ctl_note_get(struct ctl *ctl, char *text, size_t cap)
+ctl_note_get(struct ctl *ctl, struct msg_note *to)
 {
 	(void)ctl;
-	str_copy(text, cap, note);
+	*to = note;
 }
 
 void

@@ -154,6 +154,7 @@ service(void)
 	str_copy(s->home, sizeof s->home, "/tmp");
 	str_copy(s->program_path, sizeof s->program_path, "/usr/bin/sluice");
 	str_copy(s->upgrade_note, sizeof s->upgrade_note, "rolled back");
+	str_copy(s->rollback_note, sizeof s->rollback_note, "generation 7");
 	s->log_level = LL_WARNING;
 	s->log_tap = LL_DEBUG;
 	s->rolled_back = 4;
@@ -304,6 +305,7 @@ test_adopt_load_round_trip(void **state)
 	assert_int_equal(changes_sequence(t), 77);
 	assert_int_equal(t->log_level, LL_WARNING);
 	assert_string_equal(t->upgrade_note, "rolled back");
+	assert_string_equal(t->rollback_note, "generation 7");
 	drop(t);
 }
 

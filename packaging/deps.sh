@@ -8,6 +8,9 @@ set -eu
 BUILD="gcc libc6-dev make libev-dev libseccomp-dev libssl-dev libpcre2-dev libnghttp2-dev libyaml-dev libzstd-dev libcjson-dev libcivetweb-dev libwslay-dev"
 RUN="ca-certificates curl"
 TEST="clang-14 libclang-rt-14-dev libcmocka-dev openssl python3"
+# Other people's programs that the tests talk to, and their checker of messages. The daemons among them are not to run by themselves.
+PEERS="unbound knot dnsperf knot-dnsutils libldns-dev iproute2"
+DAEMONS="unbound knot"
 
 usage() {
 	echo "usage: deps.sh [--list | --missing] run | test" >&2
@@ -23,7 +26,7 @@ case ${1:-} in
 esac
 case ${1:-} in
 run) set_of="$BUILD $RUN" ;;
-test) set_of="$BUILD $RUN $TEST" ;;
+test) set_of="$BUILD $RUN $TEST $PEERS" ;;
 *) usage ;;
 esac
 
@@ -66,12 +69,22 @@ known() {
 	done
 }
 
+# A daemon's unit is masked before its package comes, or installing it would start it. One that was installed before is left as it is.
+mask_daemons() {
+	for d in $DAEMONS; do
+		case " $need " in
+		*" $d "*) [ -e "/etc/systemd/system/$d.service" ] || $as_root ln -s /dev/null "/etc/systemd/system/$d.service" ;;
+		esac
+	done
+}
+
 install() {
 	# shellcheck disable=SC2086 # a list of packages
 	$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $need
 }
 
 echo "installing: $need"
+[ ! -d /etc/systemd/system ] || mask_daemons
 # Package lists are fetched only where they are missing or too old to install from.
 if ! { known && install; }; then
 	$as_root apt-get update -q && install || {

@@ -122,7 +122,8 @@ build-fuzz/libfuzzed.a: $(FUZZ_OBJ)
 	$(Q)rm -f $@ && ar rcs $@ $^
 build-fuzz/fuzz_%: tests/fuzz/fuzz_%.c build-fuzz/libfuzzed.a
 	@echo "  LINK  $@"
-	$(Q)$(CLANG) $(FUZZFLAGS) -fsanitize=fuzzer -o $@ $< build-fuzz/libfuzzed.a $(LIBS_worker) $(LIBS_loader)
+	$(Q)$(CLANG) $(FUZZFLAGS) -fsanitize=fuzzer -o $@ $< build-fuzz/libfuzzed.a $(LIBS_worker) $(LIBS_loader) $(LIBS_$(notdir $@))
+LIBS_fuzz_dns_ldns := -lldns
 fuzz-build: $(FUZZ)
 fuzz: $(FUZZ)
 	$(Q)tests/fuzz/run.sh build-fuzz $(FUZZ_SECONDS)

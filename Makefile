@@ -130,11 +130,13 @@ fuzz: $(FUZZ)
 
 test: all
 	$(Q)sh packaging/test.sh --no-install
-check: check-layers check-banned
+check: check-layers check-banned check-man
 check-layers:
 	$(Q)sh tests/check-layers.sh
 check-banned:
 	$(Q)sh tests/check-banned.sh
+check-man:
+	$(Q)sh tests/check-man.sh
 run: all
 	$(Q)sh packaging/run.sh --no-install
 bench: all
@@ -147,6 +149,7 @@ install: all
 	for p in worker loader controller; do install -D -m 755 $(B)/libexec/sluice-$$p $(DESTDIR)$(PREFIX)/libexec/sluice/sluice-$$p; done
 	install -D -m 644 packaging/man/sluice.8 $(DESTDIR)$(PREFIX)/share/man/man8/sluice.8
 	install -D -m 644 packaging/man/sluice.yaml.5 $(DESTDIR)$(PREFIX)/share/man/man5/sluice.yaml.5
+	install -D -m 644 packaging/man/sluice-ipc.7 $(DESTDIR)$(PREFIX)/share/man/man7/sluice-ipc.7
 	sed 's|@PREFIX@|$(PREFIX)|g' packaging/systemd/sluice.service > $(B)/sluice.service
 	install -D -m 644 $(B)/sluice.service $(DESTDIR)$(PREFIX)/lib/systemd/system/sluice.service
 	install -D -m 644 packaging/systemd/sluice.socket $(DESTDIR)$(PREFIX)/lib/systemd/system/sluice.socket
@@ -161,4 +164,4 @@ help:
 	@echo "all run test unit check fuzz bench install format clean; SAN=asan|tsan WERROR=1 V=1 PREFIX= DESTDIR="
 
 -include $(shell find $(B) build-fuzz -name '*.d' 2>/dev/null)
-.PHONY: FORCE all unit probe fuzz fuzz-build test check check-layers check-banned run bench format install clean help
+.PHONY: FORCE all unit probe fuzz fuzz-build test check check-layers check-banned check-man run bench format install clean help

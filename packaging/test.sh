@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # Everything that can be tested on one machine: sh packaging/test.sh [--no-install]
-# Installs what the tests need, builds, and runs, in this order: layers and banned calls, unit tests, sandbox, fuzz targets, the suites of
+# Installs what the tests need, builds, and runs, in this order: layers, banned calls and man pages, unit tests, sandbox, fuzz targets, the suites of
 # tests/run.py, and then unit tests and suites again under ASan and UBSan. Every test is a line "ok NAME" or "not ok NAME: WHY"; the last line
 # is "N passed, N failed" over all of them, and the exit status is 1 when one failed or something could not be built.
 #   FUZZ_SECONDS=5   for each fuzz target          TEST_SAN=0   leave the sanitizer pass out
@@ -116,8 +116,8 @@ title "build"
 build programs all || finish
 build "unit tests" unit probe
 
-title "layers and banned calls"
-for c in layers banned; do
+title "layers, banned calls, man pages"
+for c in layers banned man; do
 	if sh "tests/check-$c.sh"; then ok "check $c"; else not_ok "check $c"; fi
 done
 

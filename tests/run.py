@@ -23,7 +23,7 @@ sys.path.insert(0, HERE)
 sys.dont_write_bytecode = True
 import lib  # noqa: E402
 
-SUITES = ("api", "integration", "peers", "reload", "sandbox")
+SUITES = ("api", "integration", "peers", "reload", "sandbox", "packaging")
 
 
 class TimeLimit(BaseException):

@@ -8,19 +8,23 @@ SAN     ?=
 V       ?= 0
 PREFIX  ?= /usr
 DESTDIR ?=
+UNITDIR ?=
 FUZZ_SECONDS ?= 10
 B := build$(if $(SAN),-$(SAN))
 Q := $(if $(filter 1,$(V)),,@)
 
 RELEASE := 0.1
 VERSION := $(RELEASE)$(addprefix -g,$(shell git describe --match='' --always --dirty 2>/dev/null))
-BASE  := -std=c17 -D_GNU_SOURCE -I. -pthread -g
+# the same sources give the same bytes, whatever directory they are in
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+export SOURCE_DATE_EPOCH := $(SOURCE_DATE_EPOCH)
+BASE  := -std=c17 -D_GNU_SOURCE -I. -pthread -g -ffile-prefix-map=$(CURDIR)=.
 WARN  := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wconversion -Wformat=2 -Wvla -Wcast-qual -Wundef $(if $(WERROR),-Werror)
 HARD_gcc := -fstack-clash-protection -fcf-protection=full -ftrivial-auto-var-init=zero -fzero-call-used-regs=used-gpr
 HARD_clang := -fstack-clash-protection -fcf-protection=full
 KIND  := $(if $(findstring clang,$(CC)),clang,gcc)
 HARD  := -fstack-protector-strong -fno-strict-overflow -fPIE $(HARD_$(KIND))
-LINK  := -pie -Wl,-z,relro,-z,now,-z,noexecstack,-z,defs,--as-needed
+LINK  := -pie -Wl,--build-id=sha1,-z,relro,-z,now,-z,noexecstack,-z,defs,--as-needed
 ifeq ($(SAN),)
 OPT   := -O2 -D_FORTIFY_SOURCE=2 $(HARD)
 else
@@ -145,23 +149,11 @@ format:
 	$(Q)git ls-files '*.c' '*.h' | grep -v '^common/blake3/' | xargs clang-format-14 -i
 
 install: all
-	install -D -m 755 $(B)/sluice $(DESTDIR)$(PREFIX)/bin/sluice
-	for p in worker loader controller; do install -D -m 755 $(B)/libexec/sluice-$$p $(DESTDIR)$(PREFIX)/libexec/sluice/sluice-$$p; done
-	install -D -m 644 packaging/man/sluice.8 $(DESTDIR)$(PREFIX)/share/man/man8/sluice.8
-	install -D -m 644 packaging/man/sluice.yaml.5 $(DESTDIR)$(PREFIX)/share/man/man5/sluice.yaml.5
-	install -D -m 644 packaging/man/sluice-ipc.7 $(DESTDIR)$(PREFIX)/share/man/man7/sluice-ipc.7
-	sed 's|@PREFIX@|$(PREFIX)|g' packaging/systemd/sluice.service > $(B)/sluice.service
-	install -D -m 644 $(B)/sluice.service $(DESTDIR)$(PREFIX)/lib/systemd/system/sluice.service
-	install -D -m 644 packaging/systemd/sluice.socket $(DESTDIR)$(PREFIX)/lib/systemd/system/sluice.socket
-	install -D -m 644 packaging/systemd/notify-reload.conf $(DESTDIR)$(PREFIX)/share/doc/sluice/notify-reload.conf
-	install -D -m 644 packaging/sysusers/sluice.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/sluice.conf
-	install -D -m 644 packaging/tmpfiles/sluice.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/sluice.conf
-	install -D -m 644 LICENSE $(DESTDIR)$(PREFIX)/share/doc/sluice/LICENSE
-	install -D -m 644 README.md $(DESTDIR)$(PREFIX)/share/doc/sluice/README.md
+	$(Q)DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' UNITDIR='$(UNITDIR)' sh packaging/install.sh $(B) '$(VERSION)'
 clean:
 	rm -rf build build-asan build-tsan build-fuzz
 help:
 	@echo "all run test unit check fuzz bench install format clean; SAN=asan|tsan WERROR=1 V=1 PREFIX= DESTDIR="
 
--include $(shell find $(B) build-fuzz -name '*.d' 2>/dev/null)
+-include $(shell find $(B) build-fuzz -type f -name '*.d' 2>/dev/null)
 .PHONY: FORCE all unit probe fuzz fuzz-build test check check-layers check-banned check-man run bench format install clean help

@@ -103,7 +103,7 @@ programs_remember(struct sup *s)
 static int
 open_beside(const char *self, struct program_set *set, char *why, size_t cap)
 {
-	static const char *const places[] = { "libexec", "../libexec/sluice" };
+	static const char *const places[] = { "libexec", "." };	/* in a build tree; installed, where each version has a directory */
 	char dir[PATH_MAX - 64], path[PATH_MAX];
 	char *slash;
 

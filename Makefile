@@ -150,10 +150,12 @@ format:
 
 install: all
 	$(Q)DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' UNITDIR='$(UNITDIR)' sh packaging/install.sh $(B) '$(VERSION)'
+deb: all
+	$(Q)sh packaging/deb/build.sh $(B) '$(VERSION)'
 clean:
 	rm -rf build build-asan build-tsan build-fuzz
 help:
-	@echo "all run test unit check fuzz bench install format clean; SAN=asan|tsan WERROR=1 V=1 PREFIX= DESTDIR="
+	@echo "all run test unit check fuzz bench install deb format clean; SAN=asan|tsan WERROR=1 V=1 PREFIX= DESTDIR="
 
 -include $(shell find $(B) build-fuzz -type f -name '*.d' 2>/dev/null)
-.PHONY: FORCE all unit probe fuzz fuzz-build test check check-layers check-banned check-man run bench format install clean help
+.PHONY: FORCE all unit probe fuzz fuzz-build test check check-layers check-banned check-man run bench format install deb clean help

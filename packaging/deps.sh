@@ -7,7 +7,7 @@ set -eu
 
 BUILD="gcc libc6-dev make libev-dev libseccomp-dev libssl-dev libpcre2-dev libnghttp2-dev libyaml-dev libzstd-dev libcjson-dev libcivetweb-dev libwslay-dev"
 RUN="ca-certificates curl"
-TEST="clang-14 libclang-rt-14-dev libcmocka-dev openssl python3"
+TEST="clang-14 libclang-rt-14-dev libcmocka-dev openssl python3 dpkg-dev lintian mandoc systemd"
 # Other people's programs that the tests talk to, and their checker of messages. The daemons among them are not to run by themselves.
 PEERS="unbound knot dnsperf knot-dnsutils libldns-dev iproute2"
 DAEMONS="unbound knot"

@@ -5,39 +5,19 @@ import atexit
 import functools
 import glob
 import os
+import re
 import shutil
 import subprocess
 import tempfile
 
 import lib
-from lib import HOST, Threads, eq, free_port, pong, read_n, socks5, until
+from lib import HOST, Threads, eq, free_port, pong, socks5, until
+from root import Root, needs
 
 TIMEOUT = 90
 HERE = os.path.dirname(os.path.abspath(__file__))
 BUILD_SH = os.path.join(HERE, "../../packaging/deb/build.sh")
-DPKG = ("dpkg", "--no-triggers", "--force-unsafe-io")     # man pages of the machine are not indexed each time
 CAPS = "-all,+net_bind_service,+setuid,+setgid,+kill"
-# mounts the overlay at $1/r, says so, and keeps the namespace until its standard input ends
-HOLD = """
-set -e
-mount -t tmpfs tmpfs "$1"
-mkdir "$1/upper" "$1/work" "$1/r"
-mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/r"
-mount -t proc proc "$1/r/proc"
-mount --rbind /dev "$1/r/dev"
-mount -t tmpfs tmpfs "$1/r/run"
-mount -t tmpfs tmpfs "$1/r/tmp"
-echo ready
-read x || true
-"""
-
-
-def needs(*tools):
-    if lib.SLOW > 1:
-        raise lib.Skip("a sanitizer build is not packaged")
-    for t in tools:
-        if not shutil.which(t):
-            raise lib.Skip("no %s" % t)
 
 
 def version_of(program):
@@ -70,66 +50,6 @@ def package(name, last=None):
     return r.stdout.split()[-1], other
 
 
-class Root:
-    def __enter__(self):
-        needs("dpkg-shlibdeps", "unshare", "nsenter", "setpriv", "systemd-sysusers")
-        if os.geteuid() != 0:
-            raise lib.Skip("it needs root")
-        if os.path.exists("/var/lib/dpkg/info/sluice.list"):
-            raise lib.Skip("this machine has the package")
-        self.dir = tempfile.mkdtemp(prefix="sluice-root-")
-        self.holder = subprocess.Popen(["unshare", "-m", "--propagation", "private", "sh", "-c", HOLD, "hold", self.dir], stdin=subprocess.PIPE,
-                                       stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        if self.holder.stdout.readline() != "ready\n":
-            why = self.holder.stderr.read()
-            self.__exit__()
-            raise lib.Skip("no overlay can be mounted: " + why)
-        self.service = None
-        return self
-
-    def __exit__(self, *_):
-        if getattr(self, "service", None) and self.service.poll() is None:
-            self.service.kill()
-            self.service.wait(5)
-        self.holder.stdin.close()
-        self.holder.wait(10)
-        for f in (self.holder.stdout, self.holder.stderr):
-            f.close()
-        os.rmdir(self.dir)
-
-    def path(self, name):
-        return "/proc/%d/root%s/r%s" % (self.holder.pid, self.dir, name)
-
-    def argv(self, *words):
-        return ["nsenter", "-m", "-t", str(self.holder.pid), "chroot", self.dir + "/r", *words]
-
-    def run(self, *words, ok=True):
-        env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
-        r = subprocess.run(self.argv(*words), capture_output=True, text=True, env=env, stdin=subprocess.DEVNULL, cwd="/")
-        if ok:
-            eq(r.returncode, 0, " ".join(words) + "\n" + r.stdout + r.stderr)
-        return r
-
-    def put(self, deb):
-        shutil.copy(deb, self.path("/tmp/"))
-        return "/tmp/" + os.path.basename(deb)
-
-    def start(self):
-        """As the unit does: the user sluice with a few capabilities."""
-        log = open(self.path("/tmp/log"), "ab")
-        self.service = subprocess.Popen(self.argv("setpriv", "--reuid=sluice", "--regid=sluice", "--clear-groups", "--inh-caps=" + CAPS, "--ambient-caps=" +
-                                                  CAPS, "--bounding-set=" + CAPS, "--no-new-privs", "/usr/bin/sluice", "-d", "/etc/sluice"),
-                                        stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-        log.close()
-        until(lambda: self.run("sluice", "status", "-d", "/etc/sluice", ok=False).returncode == 0, 10, "it serves")
-
-    def status(self):
-        return self.run("sluice", "status", "-d", "/etc/sluice").stdout
-
-    def mode(self, name):
-        return self.run("stat", "-c", "%a %U:%G", name).stdout.strip()
-
-
 def test_lintian_is_content():
     needs("lintian", "dpkg-shlibdeps")
     r = subprocess.run(["lintian", "--allow-root", "--fail-on", "error,warning", package("one")[0]], capture_output=True, text=True)
@@ -143,64 +63,73 @@ def test_the_same_programs_give_the_same_package():
     eq(subprocess.run(["cmp", a, b], capture_output=True, text=True).stdout, "")
 
 
+def listen_on(root, port):
+    """The configuration with another port, free on this machine, as an operator's change of it. The text."""
+    text = root.read("/etc/sluice/config.yaml").replace("7890", str(port))
+    root.write("/etc/sluice/config.yaml", text)
+    return text
+
+
+def start_by_hand(root):
+    """As the unit does: the user sluice with a few capabilities."""
+    service = subprocess.Popen(root.argv("setpriv", "--reuid=sluice", "--regid=sluice", "--clear-groups", "--inh-caps=" + CAPS, "--ambient-caps=" + CAPS,
+                                         "--bounding-set=" + CAPS, "--no-new-privs", "/usr/bin/sluice", "-d", "/etc/sluice"),
+                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until(lambda: "serving" in root.status(), 10, "it serves")
+    return service
+
+
+def upgrades(root, port, *packages):
+    """Installs one after the other over the running service, under connections: each is switched to live."""
+    held = socks5(port, HOST, lib.servers.port["echo"])
+    load = Threads(2, lambda: pong(socks5(port, HOST, lib.servers.port["echo"])))
+    try:
+        for deb, version in packages:
+            said = root.install(deb)
+            eq(("upgraded live" in said, version in root.status()), (True, True), said + root.status())
+    finally:
+        errors = load.stop()
+    eq(errors[:5], [], "%d connections failed" % len(errors))
+    eq(min(load.rounds) > 0, True)
+    pong(held)
+    return held
+
+
 def test_install_upgrade_live_remove_purge():
     with Root() as root:
-        (one, v1), (two, v2) = package("one"), package("two", "Z")
-        one, two = root.put(one), root.put(two)
-        root.run(*DPKG, "-i", one)
-        eq(root.mode("/etc/sluice"), "3770 root:sluice")
-        eq(root.mode("/etc/sluice/config.yaml"), "640 root:sluice")
+        one, two = package("one"), package("two", "Z")
+        root.install(one[0])
+        mode = ["3770 root:sluice", "640 root:sluice"]
+        eq(root.run("stat", "-c", "%a %U:%G", "/etc/sluice", "/etc/sluice/config.yaml").stdout.splitlines(), mode)
         eq("/etc/sluice/config.yaml" in root.run("dpkg-query", "-W", "-f", "${Conffiles}", "sluice").stdout, True)
         eq(root.run("readlink", "/etc/systemd/system/multi-user.target.wants/sluice.service").stdout, "/lib/systemd/system/sluice.service\n")
         for user in ("sluice", "sluice-worker", "sluice-api"):
             root.run("id", user)
         eq("test is successful" in root.run("sluice", "-t", "-d", "/etc/sluice").stdout, True)
-        for page in ("sluice", "sluice.yaml", "sluice-ipc"):
-            root.run("sh", "-c", "ls /usr/share/man/man[578]/%s.[578].gz" % page)
+        eq(root.status(), "")
 
-        # what the operator has changed stays; his port is free on this machine
         port = free_port()
-        config = root.path("/etc/sluice/config.yaml")
-        with open(config) as f:
-            text = f.read().replace("7890", str(port))
-        with open(config, "w") as f:
-            f.write(text)
-        root.run(*DPKG, "-i", one)
-        with open(config) as f:
-            eq(f.read(), text)
-        eq(root.mode("/etc/sluice/config.yaml"), "640 root:sluice")
-
-        root.start()
-        eq(v1 in root.status(), True, root.status())
-        held = socks5(port, HOST, lib.servers.port["echo"])
-        pong(held)
-        load = Threads(2, lambda: pong(socks5(port, HOST, lib.servers.port["echo"])))
-        try:
-            out = root.run(*DPKG, "-i", two)
-            eq("upgraded live" in out.stdout, True, out.stdout + out.stderr)
-            eq((v2 in root.status(), root.service.poll()), (True, None), root.status())
-            out = root.run(*DPKG, "-i", one)
-            eq(("upgraded live" in out.stdout, v1 in root.status()), (True, True), out.stdout + out.stderr)
-        finally:
-            errors = load.stop()
-        eq(errors[:5], [], "%d connections failed" % len(errors))
-        eq(min(load.rounds) > 0, True)
-        pong(held)
-        eq(os.listdir(root.path("/usr/libexec/sluice")), [v1])
+        text = listen_on(root, port)
+        root.install(one[0])
+        eq(root.read("/etc/sluice/config.yaml"), text, "what the operator changed")
+        eq(root.run("stat", "-c", "%a %U:%G", "/etc/sluice", "/etc/sluice/config.yaml").stdout.splitlines(), mode)
+        service = start_by_hand(root)
+        held = upgrades(root, port, two, one)
+        eq(service.poll(), None)
+        eq(os.listdir(root.path("/usr/libexec/sluice")), [one[1]])
 
         # programs that cannot serve: the package is installed, the service goes on
-        root.run("sh", "-c", "dpkg-deb -R %s /tmp/bad && ln -sf /bin/false /tmp/bad/usr/libexec/sluice/%s/sluice-worker && dpkg-deb -b /tmp/bad /tmp/bad.deb" % (two, v2))
-        out = root.run(*DPKG, "-i", "/tmp/bad.deb")
-        eq("goes on with the programs it has" in out.stderr, True, out.stdout + out.stderr)
+        shutil.copy(two[0], root.path("/tmp/two.deb"))
+        root.run("sh", "-c", "dpkg-deb -R /tmp/two.deb /tmp/bad && ln -sf /bin/false /tmp/bad/usr/libexec/sluice/%s/sluice-worker" % two[1])
+        root.run("dpkg-deb", "-b", "/tmp/bad", "/tmp/bad.deb")
+        said = root.install(root.path("/tmp/bad.deb"))
+        eq(("goes on with the programs it has" in said, one[1] in root.status()), (True, True), said)
         pong(held)
-        eq(v1 in root.status(), True, root.status())
 
-        with open(root.path("/etc/sluice/mine.pem"), "w") as f:
-            f.write("the operator's")
+        root.write("/etc/sluice/mine.pem", "the operator's")
         root.run("dpkg", "-r", "sluice")
-        eq(root.service.wait(5), 0, "its removal ends it")
-        eq(read_n_or_end(held), b"")
-        eq(os.path.exists(config), True)
+        eq(service.wait(5), 0, "its removal ends it")
+        eq(os.path.exists(root.path("/etc/sluice/config.yaml")), True)
         root.run("dpkg", "-P", "sluice")
         eq(os.listdir(root.path("/etc/sluice")), ["mine.pem"])
         left = [p for p in ("/usr/bin/sluice", "/usr/libexec/sluice", "/etc/systemd/system/multi-user.target.wants/sluice.service",
@@ -208,8 +137,50 @@ def test_install_upgrade_live_remove_purge():
         eq(left + glob.glob(root.path("/var/lib/systemd/deb-systemd-helper-*/sluice*")), [])
 
 
-def read_n_or_end(s):
-    try:
-        return read_n(s, 1)
-    except (EOFError, ConnectionResetError):
-        return b""
+def shown(root, name):
+    return root.run("systemctl", "show", "-P", name, "sluice.service").stdout.strip()
+
+
+def test_under_systemd():
+    """The unit with all its hardening, by the real service manager: boot, upgrade, reload, a crash, the drop-ins, removal."""
+    with Root(systemd=True) as root:
+        one, two = package("one"), package("two", "Z")
+        port = free_port()
+        root.write("/etc/sluice/config.yaml", "mixed-port: %d\nrules: ['MATCH,DIRECT']\n" % port)
+        root.install(one[0])
+        eq((shown(root, "ActiveState"), shown(root, "UnitFileState")), ("active", "enabled"), root.run("systemctl", "status", "sluice", ok=False).stdout)
+        pid = shown(root, "MainPID")
+        held = upgrades(root, port, two, one)
+        eq((shown(root, "MainPID"), shown(root, "NRestarts")), (pid, "0"))
+
+        root.run("systemctl", "reload", "sluice")
+        good = root.read("/etc/sluice/config.yaml")
+        root.write("/etc/sluice/config.yaml", "mixed-port: [")
+        eq(root.run("systemctl", "reload", "sluice", ok=False).returncode, 1, "a reload that was refused")
+        root.write("/etc/sluice/config.yaml", good)
+        root.run("systemctl", "reload", "sluice")
+        eq((shown(root, "MainPID"), shown(root, "ActiveState")), (pid, "active"))
+        pong(held)
+
+        load = Threads(2, lambda: pong(socks5(port, HOST, lib.servers.port["echo"], timeout=10)))
+        root.run("systemctl", "restart", "sluice")
+        eq([e for e in load.errors if "refused" in e], [], "a restart keeps its ports")
+        root.run("systemctl", "kill", "-s", "KILL", "--kill-who=main", "sluice")
+        until(lambda: shown(root, "NRestarts") == "1" and shown(root, "ActiveState") == "active", 10, "it is started again")
+        eq([e for e in load.stop() if "refused" in e], [], "a crash keeps its ports")
+        pong(socks5(port, HOST, lib.servers.port["echo"]))
+
+        os.mkdir(root.path("/run/systemd/system/sluice.service.d"))
+        for name in ("tun", "process-rules"):
+            root.run("cp", "/usr/share/doc/sluice/examples/%s.conf" % name, "/run/systemd/system/sluice.service.d/")
+        root.run("systemctl", "daemon-reload")
+        root.run("systemctl", "restart", "sluice")
+        pong(socks5(port, HOST, lib.servers.port["echo"]))
+        pid = shown(root, "MainPID")
+        has = {w: os.path.exists(root.path("/proc/%s/root/dev/%s" % (pid, w))) for w in ("net/tun", "shm", "kmsg", "mem")}
+        eq(has, {"net/tun": os.path.exists("/dev/net/tun"), "shm": True, "kmsg": False, "mem": False})
+        for child in root.read("/proc/%s/task/%s/children" % (pid, pid)).split():
+            eq(re.findall(r"^(Cap(?:Eff|Prm|Inh|Amb)):\t0*([1-9a-f].*)", root.read("/proc/%s/status" % child), re.M), [], "what a child may")
+
+        root.run("dpkg", "-r", "sluice")
+        eq((shown(root, "ActiveState"), shown(root, "LoadState")), ("inactive", "not-found"))

@@ -7,11 +7,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifndef SLUICE_IPC_VERSION	/* make CPPFLAGS=-DSLUICE_IPC_VERSION=2: a build to try a change of version with (tests/reload/test_versions.py) */
+#define SLUICE_IPC_VERSION 1
+#endif
+
 enum {
 	IMSG_MAX = 16384,	/* header and body */
 	IMSG_FDS = 250,		/* the kernel's limit is 253 a message */
-	IMSG_VERSION = 1,	/* what this build's programs speak: children this one only */
-	IMSG_VERSION_OLDEST = 1, /* what the supervisor also speaks to children of the build before: IMSG_VERSION - 1 once there is one */
+	IMSG_VERSION = SLUICE_IPC_VERSION,	/* what this build's programs speak: children this one only */
+	IMSG_VERSION_OLDEST = IMSG_VERSION > 1 ? IMSG_VERSION - 1 : 1,	/* what the supervisor also speaks to children of the build before */
 	IMSG_VERSION_CONTROL = 1 /* on the control socket, for ever: a new sluice command must be able to upgrade an old service */
 };
 

@@ -398,6 +398,19 @@ switch_over(struct sup *s)
 
 /* ---- going back */
 
+/* Would a supervisor of that version of the protocol understand every child? It speaks its own and the one before. One that is being ended counts. */
+static bool
+understood(const struct sup *s, uint16_t ipc)
+{
+	list_each(n, &s->children) {
+		const struct child *c = container_of(n, struct child, link);
+
+		if (c->ipc > ipc || c->ipc + 1 < ipc)
+			return false;
+	}
+	return true;
+}
+
 static void
 fail(struct sup *s, const char *what, const char *why)
 {
@@ -431,10 +444,11 @@ go_back(struct sup *s)
 	u->back = true;
 	programs_clear(&none);
 	log_warn("upgrade: going back to %s", s->held.build);
-	if (quiet(s))
+	if (quiet(s) && understood(s, s->held.ipc))
 		execute(s, &s->held, &none);
 	/* the supervisor stays, everything else goes back */
-	log_error("upgrade: the supervisor before cannot be executed: only controller and workers are put back");
+	log_warn("upgrade: only controller and workers are put back: the supervisor before %s", understood(s, s->held.ipc) ? "cannot be executed" :
+	    "does not speak with what runs");
 	programs_close(&s->programs);
 	s->programs = s->held;
 	programs_clear(&s->held);

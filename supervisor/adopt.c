@@ -535,7 +535,8 @@ load_child(struct sup *s, struct adopt *a)
 		return -E_PROTO;
 	if (pid <= 1 || state == 0 || (state & (state - 1)) != 0 || role == ROLE_SUPERVISOR || programs_name(role) == NULL)
 		return adopt_bad(a, "a child");
-	if (c.ipc > IMSG_VERSION || c.ipc < IMSG_VERSION_OLDEST)
+	a->foreign = c.ipc > IMSG_VERSION || c.ipc < IMSG_VERSION_OLDEST;
+	if (a->foreign)
 		return adopt_bad(a, "a child speaks a version that this build does not: go by a build between the two");
 	c.role = (enum sandbox_role)role;
 	c.pid = (pid_t)pid;
@@ -674,6 +675,7 @@ adopt_load(struct sup *s, int fd, char *why, size_t cap)
 	else {
 		str_copy(why, cap, a.why);
 		adopt_forget(s);
+		rc = a.foreign ? -E_BUSY : rc;
 	}
 	if (p != NULL)
 		munmap((void *)(uintptr_t)p, n);

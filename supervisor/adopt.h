@@ -15,7 +15,8 @@ enum {
 	ADOPT_OLDEST = 1,		/* what it also reads, and writes for a build before it: ADOPT_VERSION - 1 once there is one */
 	ADOPT_MAX = 8 << 20,		/* bytes of a state */
 	ADOPT_FDS_MAX = 20000,		/* 512 listeners of 16 slots are 8192; children, pages and the rest are a few hundred */
-	ADOPT_EXIT_VERSION = 3		/* of --adopt-check: the state's version is not read by this build */
+	ADOPT_EXIT_VERSION = 3,		/* of --adopt-check: the state's version is not read by this build */
+	ADOPT_EXIT_WORDS = 4		/* a child speaks a version of the protocol (imsg.h) that this build does not */
 };
 
 enum adopt_kind { ADOPT_CHANNEL, ADOPT_SOCKET, ADOPT_MEMFD, ADOPT_PIDFD, ADOPT_DIR, ADOPT_FILE, ADOPT_MAYBE = 64 /* -1 is right too */ };
@@ -27,12 +28,13 @@ struct adopt {
 	int n_fds;
 	struct child **child;		/* by their number in the state */
 	uint32_t n_children;
+	bool foreign;			/* namely a child whose version of the protocol this build does not speak */
 	char why[160];			/* the first thing that is wrong */
 };
 
 /* Writes the state in that version. The memfd (close-on-exec, to be closed by the caller) with *fds (malloc'ed) filled, or -E_NOMEM / -E_SYS. */
 int adopt_save(struct sup *s, uint32_t version, int **fds, int *n_fds);
-/* Reads it into s, whose loop and modules are made and empty. Everything is checked: 0, -E_UNSUP (version) or -E_PROTO with why filled; then
+/* Reads it into s, whose loop and modules are made and empty. Everything is checked: 0, -E_UNSUP (version), -E_BUSY (ADOPT_EXIT_WORDS) or -E_PROTO with why filled; then
  * adopt_forget() has been done. Nothing is started or sent, so a failure leaves the children and sockets as they are. */
 int adopt_load(struct sup *s, int fd, char *why, size_t cap);
 void adopt_forget(struct sup *s);		/* frees what was read, closes nothing */

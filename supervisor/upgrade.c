@@ -19,10 +19,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/err.h"
@@ -36,9 +34,10 @@
 #include "supervisor/controller.h"
 #include "supervisor/logsink.h"
 #include "supervisor/messages.h"
+#include "supervisor/proof.h"
 #include "supervisor/systemd.h"
 
-enum { TEST_TIMEOUT_S = 45, CHECK_TIMEOUT_S = 10, QUIET_S = 2, BACK_S = 5, HOLD_S = 60, CRASHES_MAX = 3, SAID_MAX = 4096 };
+enum { TEST_TIMEOUT_S = 45, CHECK_TIMEOUT_S = 10, QUIET_S = 2, BACK_S = 5, HOLD_S = 60, CRASHES_MAX = 3 };
 #define POLL_S 0.005
 #define ADOPT_ENV "SLUICE_ADOPT"
 
@@ -55,8 +54,7 @@ struct upgrade {
 	char from[64];			/* the build before */
 	int crashes;
 	bool checked;			/* CHECKING is behind us */
-	pid_t proof;			/* the child of TESTING and CHECKING; 0 = none */
-	int proof_pidfd, proof_out;
+	struct proof proof;		/* of TESTING and CHECKING */
 	ev_io proof_io;
 	ev_timer timer, hold, relieved;
 	ev_tstamp began, deadline;
@@ -113,122 +111,16 @@ refuse(struct sup *s, int status, const char *fmt, ...)
 	end(s, status, text);
 }
 
-/* ---- the proofs: children that are not ours to keep */
-
-/* What a log line says: the text between msg=" and its closing quote; the whole line if it is none. */
-static void
-line_text(char *line)
-{
-	char *msg = strstr(line, " msg=\"");
-	size_t n;
-
-	if (msg == NULL)
-		return;
-	memmove(line, msg + 6, strlen(msg + 6) + 1);
-	n = strlen(line);
-	if (n > 0 && line[n - 1] == '"')
-		line[n - 1] = '\0';
-}
-
-/* The reason a proof gave: its last error, else its last line. */
-static void
-proof_said(struct upgrade *u, char *out, size_t cap)
-{
-	char said[SAID_MAX + 1], *save = NULL;
-	off_t size = lseek(u->proof_out, 0, SEEK_END);
-	ssize_t n = pread(u->proof_out, said, SAID_MAX, size > SAID_MAX ? size - SAID_MAX : 0);
-	bool error = false;
-
-	said[n > 0 ? n : 0] = '\0';
-	str_copy(out, cap, "it said nothing");
-	for (char *line = strtok_r(said, "\n", &save); line != NULL; line = strtok_r(NULL, "\n", &save)) {
-		bool is = strstr(line, "level=error") != NULL;
-
-		if (error && !is)
-			continue;
-		error = is;
-		line_text(line);
-		str_copy(out, cap, line);
-	}
-}
-
-/* Between fork and exec: only system calls. */
-static void
-become_proof(int program, int in, int out, const int *fds, int n_fds, char *const argv[])
-{
-	sigset_t none;
-
-	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-	if (dup2(in, 0) == -1 || dup2(out, 1) == -1 || dup2(out, 2) == -1)
-		_exit(126);
-	for (int i = 0; i < n_fds; i++)
-		fcntl(fds[i], F_SETFD, 0);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	signal(SIGPIPE, SIG_DFL);
-	fcntl(program, F_SETFD, 0);	/* a program that is a script is opened again by its interpreter */
-	syscall(SYS_execveat, program, "", argv, environ, AT_EMPTY_PATH);
-	_exit(127);
-}
-
 static void on_proof_ended(struct ev_loop *loop, ev_io *io, int events);
-
-/* Our own command line: without "run", with extra words behind it. malloc'ed. */
-static char **
-command_line(char **own, const char *extra, const char *value)
-{
-	size_t n = 0, k = 0;
-	char **out;
-
-	while (own[n] != NULL)
-		n++;
-	out = calloc(n + 4, sizeof *out);
-	for (size_t i = 0; out != NULL && i < n; i++)
-		if (i != 1 || strcmp(own[i], "run") != 0)
-			out[k++] = own[i];
-	if (out != NULL) {
-		out[k++] = (char *)(uintptr_t)extra;
-		out[k] = (char *)(uintptr_t)value;
-	}
-	return out;
-}
-
-static int
-open_stdin(const struct sup *s)
-{
-	char path[64] = "/dev/null";
-
-	if (s->stdin_fd != -1)		/* the configuration came that way: once more from its beginning */
-		snprintf(path, sizeof path, "/proc/self/fd/%d", s->stdin_fd);
-	return open(path, O_RDONLY | O_CLOEXEC);
-}
 
 static bool
 start_proof(struct sup *s, const char *extra, const char *value, const int *fds, int n_fds, double limit)
 {
 	struct upgrade *u = s->upgrade;
-	char **argv = command_line(s->argv, extra, value);
-	int in = open_stdin(s);
 
-	u->proof_out = memfd_create("proof", MFD_CLOEXEC);
-	u->proof = argv != NULL && in != -1 && u->proof_out != -1 ? fork() : -1;
-	if (u->proof == 0)
-		become_proof(u->next.fd[ROLE_SUPERVISOR], in, u->proof_out, fds, n_fds, argv);
-	free(argv);
-	if (in != -1)
-		close(in);
-	u->proof_pidfd = u->proof > 0 ? (int)syscall(SYS_pidfd_open, u->proof, 0) : -1;
-	if (u->proof_pidfd == -1) {
-		if (u->proof > 0) {
-			kill(u->proof, SIGKILL);
-			waitpid(u->proof, NULL, 0);
-		}
-		u->proof = 0;
-		if (u->proof_out != -1)
-			close(u->proof_out);
+	if (!proof_start(&u->proof, s, u->next.fd[ROLE_SUPERVISOR], extra, value, fds, n_fds))
 		return false;
-	}
-	ev_io_init(&u->proof_io, on_proof_ended, u->proof_pidfd, EV_READ);
+	ev_io_init(&u->proof_io, on_proof_ended, u->proof.pidfd, EV_READ);
 	u->proof_io.data = s;
 	ev_io_start(s->loop, &u->proof_io);
 	arm(s, limit, 0);
@@ -281,29 +173,43 @@ wait_quiet(struct sup *s)
 	arm(s, 0, POLL_S);
 }
 
+/* Is it a build that speaks the version before ours? */
+static bool
+older_words(struct program_set *next, const char *said)
+{
+	unsigned ipc;
+
+	if (sscanf(said, "sluice %63s %u", next->build, &ipc) != 2 || ipc >= IMSG_VERSION || ipc < IMSG_VERSION_OLDEST)
+		return false;
+	next->ipc = (uint16_t)ipc;
+	return true;
+}
+
 static void
 on_proof_ended(struct ev_loop *loop, ev_io *io, int events)
 {
 	struct sup *s = io->data;
 	struct upgrade *u = s->upgrade;
-	siginfo_t si = { 0 };
 	char said[400];
 	int code;
 
 	(void)events;
-	if (waitid(P_PIDFD, (id_t)u->proof_pidfd, &si, WEXITED | WNOHANG) == -1 || si.si_pid == 0)
+	ev_io_stop(loop, io);		/* before its descriptor is closed */
+	if (!proof_ended(&u->proof, &code, said, sizeof said)) {
+		ev_io_start(loop, io);
 		return;
-	code = si.si_code == CLD_EXITED ? si.si_status : 128 + si.si_status;
-	proof_said(u, said, sizeof said);
-	ev_io_stop(loop, io);
-	close(u->proof_pidfd);
-	close(u->proof_out);
-	u->proof = 0;
+	}
 	if (u->phase == UP_TESTING && code == 0) {
 		wait_quiet(s);
 	} else if (u->phase == UP_CHECKING && code == ADOPT_EXIT_VERSION && u->version > ADOPT_OLDEST) {
 		u->version--;
 		check(s);
+	} else if (u->phase == UP_CHECKING && code == ADOPT_EXIT_WORDS && older_words(&u->next, said)) {
+		u->checked = true;
+		if (programs_same(&u->next, &s->programs))
+			refuse(s, 503, "controller and workers run these programs; the supervisor stays until the ones before have ended");
+		else
+			wait_quiet(s);
 	} else if (u->phase == UP_CHECKING && code == 0) {
 		str_copy(u->next.build, sizeof u->next.build, str_starts(said, "sluice ") ? said + 7 : said);
 		log_info("upgrade: %s is proven", u->next.build);
@@ -371,6 +277,21 @@ execute(struct sup *s, const struct program_set *programs, const struct program_
 	errno = saved;
 }
 
+/* Back to a build that does not speak with what runs: we do, and to its programs, too. So controller and workers are replaced and we stay; an upgrade
+ * to the same programs, when the last of the others has ended, replaces us. */
+static void
+switch_children(struct sup *s)
+{
+	struct upgrade *u = s->upgrade;
+
+	log_warn("upgrade: %s speaks an older version: the supervisor stays %s", u->next.build, version_text());
+	programs_close(&s->held);
+	s->held = s->programs;
+	s->programs = u->next;
+	programs_clear(&u->next);
+	converge(s);
+}
+
 static void
 switch_over(struct sup *s)
 {
@@ -389,9 +310,13 @@ switch_over(struct sup *s)
 		return;
 	}
 	programs_close(&now);
+	str_copy(u->from, sizeof u->from, s->programs.build);
+	if (u->next.ipc != 0) {
+		switch_children(s);
+		return;
+	}
 	programs_close(&s->held);
 	log_info("upgrade: the supervisor is replaced");
-	str_copy(u->from, sizeof u->from, s->programs.build);
 	execute(s, &u->next, &s->programs);
 	refuse(s, 500, "the new supervisor cannot be executed: %s", strerror(errno));
 }
@@ -469,7 +394,7 @@ on_timer(struct ev_loop *loop, ev_timer *t, int events)
 	switch (u->phase) {
 	case UP_TESTING:
 	case UP_CHECKING:
-		kill(u->proof, SIGKILL);	/* its end is judged in on_proof_ended() */
+		kill(u->proof.pid, SIGKILL);	/* its end is judged in on_proof_ended() */
 		break;
 	case UP_WAITING:
 		if (quiet(s) && !u->checked)
@@ -632,7 +557,7 @@ upgrade_request(struct sup *s, bool force, struct reload_waiter w)
 		refuse(s, 503, "%s", why);
 		return;
 	}
-	if (!force && programs_same(&u->next, &s->programs)) {
+	if (!force && programs_same(&u->next, &s->programs) && str_equal(s->programs.build, version_text())) {
 		refuse(s, 503, "no other build is installed: %.200s is what runs (%s); install a newer package, then call /upgrade, or add force=true",
 		    s->program_path, s->programs.build);
 		return;
@@ -754,8 +679,11 @@ upgrade_check(struct sup *s)
 	if (str_to_i64(s->opt.adopt_check, 3, INT32_MAX, &fd) != 0)
 		return 2;
 	rc = adopt_load(s, (int)fd, why, sizeof why);
-	printf("%s%s\n", rc == 0 ? "sluice " : "", rc == 0 ? version_text() : why);
-	return rc == 0 ? 0 : rc == -E_UNSUP ? ADOPT_EXIT_VERSION : 1;
+	if (rc == -E_BUSY)
+		printf("sluice %s %d: %s\n", version_text(), IMSG_VERSION, why);
+	else
+		printf("%s%s\n", rc == 0 ? "sluice " : "", rc == 0 ? version_text() : why);
+	return rc == 0 ? 0 : rc == -E_UNSUP ? ADOPT_EXIT_VERSION : rc == -E_BUSY ? ADOPT_EXIT_WORDS : 1;
 }
 
 void

@@ -194,3 +194,40 @@ def test_workers_of_a_newer_version_that_do_not_come_up():
 
 def test_a_controller_of_a_newer_version_that_does_not_come_up():
     rolled_back("libexec/sluice-controller")
+
+
+def test_a_downgrade():
+    """The older supervisor cannot speak with the newer workers: it follows when the last of them has ended."""
+    with Installed(2) as inst:
+        core, version = inst.core, inst.put(2)
+        held = core.held(HOST, lib.servers.port["echo"])
+        upgraded(inst, 1)
+        pong(held)
+        until(lambda: len(old_workers(core)) == 1, 5, "only the worker that has it stays")
+        eq(core.cli("status").stdout.split()[1].rstrip(","), version, "the supervisor")
+        eq(core.cli("reload").returncode, 0)
+        moved = core.held(HOST, lib.servers.port["echo"])
+        r = core.api("POST", "/upgrade", timeout=60)
+        eq((r.status, "until the ones before have ended" in r.json["message"]), (503, True), str(r))
+        pong(held)
+        held.close()
+        until(lambda: not old_workers(core) and core.cli("status").stdout.count("\ncontroller") == 1, 20, "they end")
+        upgraded(inst, 1)
+        pong(moved)
+        eq(core.cli("status").stdout.split()[1].rstrip(","), core.get("/version")["sluice"], "the supervisor")
+        eq(core.api("POST", "/upgrade", timeout=60).status, 503)
+        upgraded(inst, 2)
+        pong(moved)
+
+
+def test_a_downgrade_that_does_not_come_up():
+    with Installed(2) as inst:
+        core, before = inst.core, inst.core.get("/version")["sluice"]
+        held = core.held(HOST, lib.servers.port["echo"])
+        inst.put(1, "libexec/sluice-worker")
+        r = core.api("POST", "/upgrade", timeout=60)
+        eq((r.status, "rolled back" in r.json["message"]), (500, True), "%s %s" % (r, core.log()[-3000:]))
+        serves(core, before)
+        pong(held)
+        upgraded(inst, 1)
+        pong(held)

@@ -14,7 +14,7 @@ B := build$(if $(SAN),-$(SAN))
 Q := $(if $(filter 1,$(V)),,@)
 
 RELEASE := 0.1
-VERSION := $(RELEASE)$(addprefix -g,$(shell git describe --match='' --always --dirty 2>/dev/null))
+VERSION := $(RELEASE)$(addprefix -g,$(shell git describe --match='' --always --abbrev=10 --dirty 2>/dev/null))
 # the same sources give the same bytes, whatever directory they are in
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 export SOURCE_DATE_EPOCH := $(SOURCE_DATE_EPOCH)

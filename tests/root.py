@@ -88,7 +88,7 @@ class Root:
             self.init = int(f.read().split()[0])
         if self.systemd:
             try:
-                until(lambda: self.run("systemctl", "is-active", "multi-user.target", ok=False).returncode == 0, 15)
+                until(lambda: self.run("systemctl", "is-active", "multi-user.target", ok=False).returncode == 0, 30)
             except AssertionError:
                 raise lib.Skip("systemd does not come up here") from None
 

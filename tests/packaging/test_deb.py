@@ -14,7 +14,7 @@ import lib
 from lib import HOST, Threads, eq, free_port, pong, socks5, until
 from root import Root, needs
 
-TIMEOUT = 90
+TIMEOUT = 150
 HERE = os.path.dirname(os.path.abspath(__file__))
 BUILD_SH = os.path.join(HERE, "../../packaging/deb/build.sh")
 CAPS = "-all,+net_bind_service,+setuid,+setgid,+kill"

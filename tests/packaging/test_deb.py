@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: MIT
 """The Debian package: built, judged by lintian, and installed, upgraded under a running service, removed and purged in a throw-away root: an overlay
 over this machine's own file system, in a mount namespace that ends with the test. Nothing is installed into the machine."""
-import atexit
 import functools
 import glob
 import os
 import re
 import shutil
 import subprocess
-import tempfile
 
 import lib
 from lib import HOST, Threads, eq, free_port, pong, socks5, until
@@ -25,17 +23,10 @@ def version_of(program):
 
 
 @functools.cache
-def place():
-    d = tempfile.mkdtemp(prefix="sluice-deb-")
-    atexit.register(shutil.rmtree, d, ignore_errors=True)
-    return d
-
-
-@functools.cache
 def package(name, last=None):
     """Builds the package of the programs under test in a directory of that name; last: the last letter of its version instead.
     (file, version of the programs)"""
-    to = os.path.join(place(), name)
+    to = os.path.join(lib.servers.dir, "deb", name)
     source, version = os.path.dirname(lib.PROGRAM), version_of(lib.PROGRAM)
     other = version[:-1] + last if last else version
     os.makedirs(to + "/libexec")

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Upgrade to a build whose processes speak another version of the protocol: what cannot be handed over drains, what cannot be understood is refused
 before anything is touched, and a roll-back puts back what runs. The other builds are the one under test with IMSG_VERSION alone changed."""
-import atexit
 import functools
 import glob
 import os
@@ -23,14 +22,6 @@ NAMES = ("sluice", "libexec/sluice-worker", "libexec/sluice-loader", "libexec/sl
 
 
 @functools.cache
-def place():
-    d = tempfile.mkdtemp(prefix="sluice-ipc-")
-    os.chmod(d, 0o755)
-    atexit.register(shutil.rmtree, d, ignore_errors=True)
-    return d
-
-
-@functools.cache
 def build(ipc):
     """The directory of the build that speaks that version; 1: the one under test. Only the objects that know the number are compiled anew."""
     here = os.path.dirname(lib.PROGRAM)
@@ -38,7 +29,7 @@ def build(ipc):
         return here
     if lib.SLOW > 1 or not shutil.which("make") or not os.path.isdir(here + "/obj"):
         raise lib.Skip("it needs a plain build tree")
-    there = os.path.join(place(), "build%d" % ipc)
+    there = os.path.join(lib.servers.dir, "build%d" % ipc)
     shutil.copytree(here + "/obj", there + "/obj", copy_function=shutil.copy2, ignore=shutil.ignore_patterns("tests"))
     shutil.copy2(here + "/version.stamp", there)
     for part in ("common", "supervisor", "worker", "controller"):
@@ -58,6 +49,7 @@ def build(ipc):
 class Installed:
     """A service whose programs are replaced by those of other builds."""
     def __init__(self, ipc):
+        build(2)                        # or none of these tests
         self.dir, self.was = tempfile.mkdtemp(prefix="sluice-install-"), lib.PROGRAM
         os.chmod(self.dir, 0o755)
         os.mkdir(self.dir + "/libexec", 0o755)

@@ -145,6 +145,11 @@ run: all
 	$(Q)sh packaging/run.sh --no-install
 bench: all
 	$(Q)sh tests/bench/run.sh $(B)
+# what one look-up in compiled rule data costs
+bench-match: $(B)/tests/bench-match
+	$(Q)$<
+$(B)/tests/bench-match: $(B)/obj/tests/bench/match.o $(B)/libworker.a $(B)/libloader.a $(B)/libcommon.a
+	$(link) $< -Wl,--start-group $(B)/libworker.a $(B)/libloader.a $(B)/libcommon.a -Wl,--end-group $(LIBS_worker) $(LIBS_loader)
 format:
 	$(Q)git ls-files '*.c' '*.h' | grep -v '^common/blake3/' | xargs clang-format-14 -i
 
@@ -155,7 +160,7 @@ deb: all
 clean:
 	rm -rf build build-asan build-tsan build-fuzz
 help:
-	@echo "all run test unit check fuzz bench install deb format clean; SAN=asan|tsan WERROR=1 V=1 PREFIX= DESTDIR="
+	@echo "all run test unit check fuzz bench bench-match install deb format clean; SAN=asan|tsan WERROR=1 V=1 PREFIX= DESTDIR="
 
 -include $(shell find $(B) build-fuzz -type f -name '*.d' 2>/dev/null)
-.PHONY: FORCE all unit probe fuzz fuzz-build test check check-layers check-banned check-man run bench format install deb clean help
+.PHONY: FORCE all unit probe fuzz fuzz-build test check check-layers check-banned check-man run bench bench-match format install deb clean help

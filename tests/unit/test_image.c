@@ -158,7 +158,7 @@ test_names_many(void **state)
 		assert_true(image_add_pattern(b, name, (size_t)n));
 	}
 	finish(b, &im);
-	assert_true(im.size < 50000 * 12);
+	assert_true(im.size < 50000 * 14);
 	for (int i = 0; i < 50000; i++) {
 		(void)snprintf(name, sizeof name, "www.name%d.example", i);
 		assert_true(has(&im, name));
@@ -207,6 +207,79 @@ test_ranges(void **state)
 			assert_int_equal(image_has_ip(&im, &ip), want);
 			assert_int_equal(image_has_src(&im, &ip), ip_in_prefix(&ip, &s));
 		}
+		image_close(&im);
+	}
+}
+
+/* Ranges that begin and end around the longest prefixes of the wide table, in a space small enough to be crowded. */
+static void
+test_ranges_split(void **state)
+{
+	uint32_t seed = 5;
+
+	(void)state;
+	for (int round = 0; round < 200; round++) {
+		struct image_builder *b = image_begin(IMAGE_IPCIDR);
+		int n = 1 + (int)(next(&seed) % 20);
+		uint8_t from[20][16], to[20][16];
+		struct image im;
+
+		for (int i = 0; i < n; i++) {
+			uint8_t high = round % 3 == 0 ? 0xff : 0;
+
+			memset(from[i], high, 16);
+			from[i][6] = (uint8_t)next(&seed);
+			from[i][7] = next(&seed) % 2 == 0 ? (uint8_t)next(&seed) : (uint8_t)(next(&seed) << 6);
+			from[i][8] = next(&seed) % 4 == 0 ? (uint8_t)next(&seed) : 0;
+			memcpy(to[i], from[i], 16);
+			to[i][6] = (uint8_t)(from[i][6] | next(&seed) % 16);
+			to[i][7] = (uint8_t)(from[i][7] | next(&seed));
+			memset(to[i] + 8, next(&seed) % 4 == 0 ? from[i][8] | 0x0f : 0xff, 8);
+			memset(from[i] + 9, 0, 7);
+			image_add_range(b, 6, from[i], to[i]);
+		}
+		finish(b, &im);
+		for (int k = 0; k < 2000; k++) {
+			const uint8_t *near = next(&seed) % 2 == 0 ? from[next(&seed) % (uint32_t)n] : to[next(&seed) % (uint32_t)n];
+			struct ip ip = { .family = 6 };
+			bool want = false;
+
+			memcpy(ip.b, near, 16);
+			if (k % 3 != 0)
+				ip.b[6 + next(&seed) % 3] ^= (uint8_t)(1 << next(&seed) % 8);
+			for (int i = 0; i < n && !want; i++)
+				want = memcmp(from[i], ip.b, 16) <= 0 && memcmp(ip.b, to[i], 16) <= 0;
+			assert_int_equal(image_has_ip(&im, &ip), want);
+		}
+		image_close(&im);
+	}
+}
+
+/* Counts around which the tree gets another level, and blocks that are not full. */
+static void
+test_ranges_levels(void **state)
+{
+	static const uint32_t counts[] = { 1, 2, 7, 8, 9, 63, 64, 65, 66, 511, 512, 513, 520, 4095, 4097, 33000 };
+
+	(void)state;
+	for (size_t c = 0; c < countof(counts); c++) {
+		struct image_builder *b = image_begin(IMAGE_IPCIDR);
+		struct image im;
+
+		for (uint32_t i = 0; i < counts[c]; i++) {	/* every other /48: nothing touches */
+			struct prefix p = { .ip = { .family = 6, .b = { 0x20, 1, 0, (uint8_t)(i >> 15), (uint8_t)(i >> 7),
+							    (uint8_t)(i << 1) } }, .bits = 48 };
+
+			image_add_prefix(b, &p, false);
+		}
+		finish(b, &im);
+		assert_int_equal(im.h->part[IMAGE_WIDE6].n, counts[c]);
+		for (uint32_t i = 0; i < 2 * counts[c] + 4; i++) {
+			struct ip ip = { .family = 6, .b = { 0x20, 1, 0, (uint8_t)(i >> 16), (uint8_t)(i >> 8), (uint8_t)i, 9 } };
+
+			assert_int_equal(image_has_ip(&im, &ip), i % 2 == 0 && i < 2 * counts[c]);
+		}
+		assert_false(image_has_ip(&im, &(struct ip){ .family = 6 }));
 		image_close(&im);
 	}
 }
@@ -303,6 +376,9 @@ test_image_refused(void **state)
 		(void)snprintf(name, sizeof name, "%d.%d.0.0/16", i, i);
 		assert_int_equal(prefix_parse(&p, name), 0);
 		image_add_prefix(b, &p, false);
+		(void)snprintf(name, sizeof name, "20%02d:%d::/%d", i % 40, i, 30 + i % 60);
+		assert_int_equal(prefix_parse(&p, name), 0);
+		image_add_prefix(b, &p, false);
 	}
 	image_add_word(b, "word", 4);
 	image_add_line(b, "DST-PORT,1", 10);
@@ -310,7 +386,7 @@ test_image_refused(void **state)
 	copy = aligned_alloc(64, (im.size + 63) / 64 * 64);
 	for (int i = 0; i < 20000; i++) {	/* a header that lies: refused, or harmless */
 		struct image bad;
-		struct ip ip = { .family = 4, .b = { 9, 9 } };
+		struct ip ip = { .family = 4, .b = { 9, 9 } }, six = { .family = 6, .b = { 0x20, (uint8_t)i, 9 } };
 
 		memcpy(copy, im.h, im.size);
 		copy[next(&seed) % sizeof *im.h] = (uint8_t)next(&seed);
@@ -321,6 +397,7 @@ test_image_refused(void **state)
 		(void)has(&bad, "n3.a.x.b");
 		(void)image_has_word(&bad, "a-word-", 7);
 		(void)image_has_ip(&bad, &ip);
+		(void)image_has_ip(&bad, &six);
 		for (const char *l = NULL; (l = image_next_line(&bad, l)) != NULL;)
 			;
 	}
@@ -342,6 +419,8 @@ main(void)
 		cmocka_unit_test(test_names_random),
 		cmocka_unit_test(test_names_many),
 		cmocka_unit_test(test_ranges),
+		cmocka_unit_test(test_ranges_split),
+		cmocka_unit_test(test_ranges_levels),
 		cmocka_unit_test(test_ranges_ends),
 		cmocka_unit_test(test_words),
 		cmocka_unit_test(test_image_refused),

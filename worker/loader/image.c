@@ -32,6 +32,7 @@ struct image_builder {
 	struct image_header h;
 	bool failed, over;
 	struct vec names, r4[2], r6[2];	/* [1]: source */
+	struct vec wide6, rest6;	/* what r6[0] is split into */
 	struct vec words, word_at, lines;
 };
 
@@ -47,7 +48,8 @@ image_begin(enum image_kind kind)
 	rand_secret(b->h.key, sizeof b->h.key);
 	b->h.key[1] |= 1;
 	b->names.size = sizeof(struct name);
-	b->r4[0].size = b->r4[1].size = b->r6[0].size = b->r6[1].size = sizeof(struct range);
+	b->r4[0].size = b->r4[1].size = b->r6[0].size = b->r6[1].size = b->rest6.size = sizeof(struct range);
+	b->wide6.size = sizeof(uint64_t);
 	b->word_at.size = sizeof(uint32_t);
 	b->words.size = b->lines.size = 1;
 	return b;
@@ -58,7 +60,8 @@ image_abandon(struct image_builder *b)
 {
 	if (b == NULL)
 		return;
-	struct vec *all[] = { &b->names, &b->r4[0], &b->r4[1], &b->r6[0], &b->r6[1], &b->words, &b->word_at, &b->lines };
+	struct vec *all[] = { &b->names, &b->r4[0], &b->r4[1], &b->r6[0], &b->r6[1], &b->wide6, &b->rest6, &b->words,
+		&b->word_at, &b->lines };
 
 	for (size_t i = 0; i < countof(all); i++)
 		free(all[i]->p);
@@ -88,6 +91,13 @@ push(struct image_builder *b, struct vec *v, const void *p, size_t n)
 	}
 	memcpy(v->p + v->n * v->size, p, n * v->size);
 	v->n += n;
+}
+
+/* What has gone wrong so far. */
+static int
+trouble(const struct image_builder *b)
+{
+	return b->failed ? -E_NOMEM : b->over ? -E_LIMIT : 0;
 }
 
 /* ---- names */
@@ -121,7 +131,6 @@ add_labels(struct image_builder *b, const char *s, size_t n, unsigned flags, boo
 				b->h.root |= IMAGE_STAR;
 			else
 				add_entry(b, h, IMAGE_STAR);
-			b->h.stars = 1;
 			h = image_star(b->h.key, h);
 		} else {
 			h = image_label(b->h.key, h, s + start, end - start);
@@ -356,6 +365,22 @@ fill(struct image_builder *b, struct image_bucket *table, uint64_t n)
 	return distinct;
 }
 
+static void
+put_filter(struct out *o, struct image_builder *b, size_t names)
+{
+	const struct name *e = (const struct name *)(const void *)b->names.p;
+	uint64_t n = names * IMAGE_FILTER_BITS / 64 + 1, *word = calloc(n, sizeof *word);
+
+	if (word == NULL) {
+		o->rc = -E_NOMEM;
+		return;
+	}
+	for (size_t i = 0; i < b->names.n; i++)
+		word[image_filter_word(e[i].hash, n)] |= image_filter_bits(e[i].hash);
+	put_part(o, b, IMAGE_FILTER, word, n);
+	free(word);
+}
+
 static uint64_t
 buckets_for(size_t names)
 {
@@ -367,6 +392,7 @@ put_names(struct out *o, struct image_builder *b)
 {
 	uint64_t n = buckets_for(b->names.n), fit;
 	struct image_bucket *table;
+	size_t names;
 
 	if (b->names.n == 0)
 		return;
@@ -377,7 +403,8 @@ put_names(struct out *o, struct image_builder *b)
 			return;
 		}
 		memset(table, 0, n * sizeof *table);
-		fit = buckets_for(fill(b, table, n));
+		names = fill(b, table, n);
+		fit = buckets_for(names);
 		if (round > 0 || fit * 8 > n * 7)
 			break;
 		free(table);		/* many were the same: a smaller one */
@@ -385,6 +412,7 @@ put_names(struct out *o, struct image_builder *b)
 	}
 	put_part(o, b, IMAGE_NAMES, table, n);
 	free(table);
+	put_filter(o, b, names);
 }
 
 static int
@@ -451,6 +479,65 @@ put_index(struct out *o, struct image_builder *b, const struct image_range4 *r, 
 	free(idx);
 }
 
+/* Takes the prefixes of up to IMAGE_WIDE_BITS bits out of a range; before and behind them may be something left. */
+static void
+split(struct image_builder *b, const struct range *r)
+{
+	enum { BELOW = 64 - IMAGE_WIDE_BITS };
+	const uint64_t low = (1 << BELOW) - 1;
+	uint64_t first = r->from[0] >> BELOW, last = r->to[0] >> BELOW;
+	bool head = r->from[1] != 0 || (r->from[0] & low) != 0, tail = r->to[1] != UINT64_MAX || (r->to[0] & low) != low;
+	uint64_t at = first + head, end = last + !tail;
+
+	if (at >= end && first == last) {
+		push(b, &b->rest6, r, 1);
+		return;
+	}
+	if (head)
+		push(b, &b->rest6, &(struct range){ { r->from[0], r->from[1] }, { first << BELOW | low, UINT64_MAX } }, 1);
+	while (at < end) {
+		int bits = 63 - __builtin_clzll(end - at);
+		uint64_t wide;
+
+		if (at != 0 && __builtin_ctzll(at) < bits)
+			bits = __builtin_ctzll(at);
+		wide = at << BELOW | (uint64_t)(IMAGE_WIDE_BITS - bits);
+		push(b, &b->wide6, &wide, 1);
+		at += (uint64_t)1 << bits;
+	}
+	if (tail)
+		push(b, &b->rest6, &(struct range){ { last << BELOW, 0 }, { r->to[0], r->to[1] } }, 1);
+}
+
+static void
+put_ranges6(struct out *o, struct image_builder *b, size_t n)
+{
+	const struct range *r = (const struct range *)(const void *)b->r6[0].p;
+	uint64_t *tree, *key;
+	size_t at = 0;
+
+	for (size_t i = 0; i < n; i++)
+		split(b, &r[i]);
+	if (o->rc == 0)
+		o->rc = trouble(b);
+	put_part(o, b, IMAGE_V6, b->rest6.p, b->rest6.n);
+	put_part(o, b, IMAGE_WIDE6, b->wide6.p, b->wide6.n);
+	tree = calloc(b->wide6.n / (IMAGE_FAN - 1) + IMAGE_LEVELS_MAX, sizeof *tree);
+	if (tree == NULL) {
+		o->rc = -E_NOMEM;
+		return;
+	}
+	key = (uint64_t *)(void *)b->wide6.p;
+	for (uint64_t level = image_level(b->wide6.n); level > 0; level = image_level(level)) {
+		for (uint64_t i = 0; i < level; i++)
+			tree[at + i] = key[i * IMAGE_FAN];
+		key = &tree[at];
+		at += level;
+	}
+	put_part(o, b, IMAGE_TREE6, tree, at);
+	free(tree);
+}
+
 static void
 put_ranges(struct out *o, struct image_builder *b, bool src)
 {
@@ -469,7 +556,10 @@ put_ranges(struct out *o, struct image_builder *b, bool src)
 		put_index(o, b, out, n4);
 	free(out);
 	_Static_assert(sizeof(struct range) == sizeof(struct image_range6), "the same struct");
-	put_part(o, b, src ? IMAGE_SRC6 : IMAGE_V6, b->r6[src].p, n6);
+	if (src)
+		put_part(o, b, IMAGE_SRC6, b->r6[src].p, n6);
+	else
+		put_ranges6(o, b, n6);
 }
 
 static int
@@ -548,7 +638,7 @@ image_finish(struct image_builder *b, int *fd)
 	struct out o = { .fd = memfd_open("image") };
 	int rc;
 
-	o.rc = o.fd < 0 ? o.fd : b->failed ? -E_NOMEM : b->over ? -E_LIMIT : 0;
+	o.rc = o.fd < 0 ? o.fd : trouble(b);
 	put(&o, &b->h, sizeof b->h);
 	put_names(&o, b);
 	put_ranges(&o, b, false);

@@ -36,7 +36,7 @@ verify_inside(const struct image *im)
 	const char *words = im->part[IMAGE_WORDS], *lines = im->part[IMAGE_LINES];
 	uint64_t n = p[IMAGE_IDX4].n;
 
-	if (p[IMAGE_NAMES].n > 0 && (h->longest == 0 || h->longest > p[IMAGE_NAMES].n))
+	if (p[IMAGE_NAMES].n > 0 && (h->longest == 0 || h->longest > p[IMAGE_NAMES].n || p[IMAGE_FILTER].n == 0))
 		return false;
 	if (n > 0 && (h->idx4_shift < 8 || h->idx4_shift > 31 || n != ((uint64_t)1 << (32 - h->idx4_shift)) + 1))
 		return false;
@@ -54,6 +54,26 @@ verify_inside(const struct image *im)
 	if (p[IMAGE_LINES].n > 0 && lines[p[IMAGE_LINES].n - 1] != '\0')
 		return false;
 	return sorted4(im->part[IMAGE_V4], p[IMAGE_V4].n) && sorted4(im->part[IMAGE_SRC4], p[IMAGE_SRC4].n);
+}
+
+/* Finds the levels of the IPv6 tree; false when the file does not hold them. */
+static bool
+find_levels(struct image *im)
+{
+	const uint64_t *key = im->part[IMAGE_WIDE6];
+	uint64_t left = im->h->part[IMAGE_TREE6].n;
+
+	for (uint64_t n = im->h->part[IMAGE_WIDE6].n; n > 0; n = image_level(n)) {
+		if (im->levels > 0) {
+			key = im->levels == 1 ? im->part[IMAGE_TREE6] : key + im->level[im->levels - 1].n;
+			if (n > left)
+				return false;
+			left -= n;
+		}
+		im->level[im->levels].key = key;
+		im->level[im->levels++].n = n;
+	}
+	return left == 0;
 }
 
 int
@@ -74,7 +94,7 @@ image_from_memory(struct image *im, const void *p, size_t n)
 			return -E_PROTO;
 		out.part[i] = (const uint8_t *)p + s.at;
 	}
-	if (!verify_inside(&out))
+	if (!verify_inside(&out) || !find_levels(&out))
 		return -E_PROTO;
 	*im = out;
 	return 0;
@@ -138,7 +158,7 @@ struct state {
 	size_t end;		/* of what is left in front, its dot not counted; SIZE_MAX: nothing */
 };
 
-/* With "*", and for long names: a state for each way that is still open. */
+/* Any name and set: a state for each way that is still open. */
 static bool
 search_any(const struct image *im, const char *host, size_t n)
 {
@@ -175,39 +195,51 @@ search_any(const struct image *im, const char *host, size_t n)
 	return false;
 }
 
-/* Without "*" in the set: the hash of every suffix first, so that their buckets come from memory side by side. */
+/* Nearly every name: the filter is asked about all suffixes, and the table about those that it lets pass. What meets a "*",
+ * and what has many labels, is left to search_any(). */
 static bool
-search_plain(const struct image *im, const char *host, size_t n)
+search(const struct image *im, const char *host, size_t n)
 {
+	const uint64_t *filter = im->part[IMAGE_FILTER];
 	const struct image_bucket *table = im->part[IMAGE_NAMES];
-	uint64_t hash[LABELS_FAST] SCRATCH, h = im->h->key[0];
-	size_t end = n, start;
+	uint64_t hash[LABELS_FAST] SCRATCH, words = im->h->part[IMAGE_FILTER].n, h = im->h->key[0];
+	uint32_t pass = 0;
 	int labels = 0;
 
-	for (;; end = start - 1) {
+	for (size_t end = n, start;; end = start - 1) {
+		uint64_t bits;
+
 		start = label_start(host, end);
 		if (start == end)
 			return false;
 		if (labels == LABELS_FAST)
 			return search_any(im, host, n);
 		h = image_label(im->h->key, h, host + start, end - start);
+		bits = image_filter_bits(h);
+		pass |= (uint32_t)((filter[image_filter_word(h, words)] & bits) == bits) << labels;
 		__builtin_prefetch(&table[image_bucket_of(h, im->h->part[IMAGE_NAMES].n)]);
 		hash[labels++] = h;
 		if (start == 0)
 			break;
 	}
-	for (int i = labels - 1; i >= 0; i--)
-		if ((probe(im, hash[i]) & (i == labels - 1 ? IMAGE_HERE : IMAGE_BELOW)) != 0)
+	if (im->h->root != 0)
+		return search_any(im, host, n);
+	for (; pass != 0; pass &= pass - 1) {
+		int i = __builtin_ctz(pass);
+		unsigned flags = probe(im, hash[i]);
+
+		if ((flags & (i == labels - 1 ? IMAGE_HERE : IMAGE_BELOW)) != 0)
 			return true;
+		if ((flags & IMAGE_STAR) != 0)
+			return search_any(im, host, n);
+	}
 	return false;
 }
 
 bool
 image_has_name(const struct image *im, const char *host, size_t n)
 {
-	if (im->part[IMAGE_NAMES] == NULL || n == 0 || n > HOST_MAX)
-		return false;
-	return im->h->stars != 0 ? search_any(im, host, n) : search_plain(im, host, n);
+	return im->part[IMAGE_NAMES] != NULL && n > 0 && n <= HOST_MAX && search(im, host, n);
 }
 
 /* Whether a keyword begins text, which has room for a gram. The words are sorted and none begins another, so only the
@@ -288,6 +320,38 @@ not_after(const uint64_t a[2], const uint64_t b[2])
 	return (a[0] < b[0]) | ((a[0] == b[0]) & (a[1] <= b[1]));
 }
 
+/* How many of a block but for the first are not behind v; written out, so that they are counted side by side. */
+static inline uint64_t
+behind(const uint64_t b[static IMAGE_FAN], uint64_t v)
+{
+	_Static_assert(IMAGE_FAN == 8, "seven besides the first");
+	return (uint64_t)(((b[1] <= v) + (b[2] <= v)) + ((b[3] <= v) + (b[4] <= v)) + ((b[5] <= v) + (b[6] <= v)) + (b[7] <= v));
+}
+
+/* Goes down to the last number that is not behind v: only that prefix can hold it. */
+static bool
+search_wide(const struct image *im, uint64_t v)
+{
+	uint64_t at = 0, key;
+
+	if (im->levels == 0)
+		return false;
+	v |= ((uint64_t)1 << (64 - IMAGE_WIDE_BITS)) - 1;
+	for (int l = im->levels - 1; l >= 0; l--) {
+		const uint64_t *block = im->level[l].key + at * IMAGE_FAN;
+		uint64_t left = im->level[l].n - at * IMAGE_FAN;
+
+		at *= IMAGE_FAN;
+		if (left >= IMAGE_FAN)
+			at += behind(block, v);
+		else
+			for (uint64_t i = 1; i < left; i++)
+				at += block[i] <= v;
+	}
+	key = im->level[0].key[at];
+	return (v ^ key) >> 1 >> (63 - (key & 63)) == 0;
+}
+
 static bool
 search6(const struct image *im, enum image_part part, const uint64_t v[2])
 {
@@ -305,29 +369,36 @@ search6(const struct image *im, enum image_part part, const uint64_t v[2])
 	return not_after(r[lo].from, v) && not_after(v, r[lo].to);
 }
 
-static bool
-search_ip(const struct image *im, const struct ip *ip, enum image_part v4, enum image_part v6)
+static void
+read_ip(uint64_t v[static 2], const struct ip *ip)
 {
-	uint64_t v[2];
-
-	if (im->h == NULL || ip->family == 0)
-		return false;
-	memcpy(v, ip->b, sizeof v);
+	memcpy(v, ip->b, sizeof ip->b);
 	v[0] = __builtin_bswap64(v[0]);
 	v[1] = __builtin_bswap64(v[1]);
-	return ip->family == 4 ? search4(im, v4, (uint32_t)(v[0] >> 32)) : search6(im, v6, v);
 }
 
 bool
 image_has_ip(const struct image *im, const struct ip *ip)
 {
-	return search_ip(im, ip, IMAGE_V4, IMAGE_V6);
+	uint64_t v[2];
+
+	if (im->h == NULL || ip->family == 0)
+		return false;
+	read_ip(v, ip);
+	if (ip->family == 4)
+		return search4(im, IMAGE_V4, (uint32_t)(v[0] >> 32));
+	return search_wide(im, v[0]) || search6(im, IMAGE_V6, v);
 }
 
 bool
 image_has_src(const struct image *im, const struct ip *ip)
 {
-	return search_ip(im, ip, IMAGE_SRC4, IMAGE_SRC6);
+	uint64_t v[2];
+
+	if (im->h == NULL || ip->family == 0)
+		return false;
+	read_ip(v, ip);
+	return ip->family == 4 ? search4(im, IMAGE_SRC4, (uint32_t)(v[0] >> 32)) : search6(im, IMAGE_SRC6, v);
 }
 
 const char *

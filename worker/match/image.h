@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "common/addr.h"
 #include "common/image.h"
@@ -14,6 +15,11 @@
 struct image {
 	const struct image_header *h;	/* NULL: none, matches nothing */
 	const void *part[IMAGE_PARTS_];
+	struct {
+		const uint64_t *key;
+		uint64_t n;
+	} level[IMAGE_LEVELS_MAX];	/* of the IPv6 prefixes, these themselves first */
+	int levels;
 	size_t size;
 };
 

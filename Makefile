@@ -108,6 +108,11 @@ $(B)/unit/test_%: $(B)/obj/tests/unit/test_%.o $(B)/libworker.a $(B)/libloader.a
 .PRECIOUS: $(B)/obj/tests/unit/%.o
 unit: $(UNIT)
 
+# ---- what a rule set matches: tests/match/differential.py compares it with a slow matcher
+match-ask: $(B)/tests/match-ask
+$(B)/tests/match-ask: $(B)/obj/tests/match/ask.o $(B)/libworker.a $(B)/libloader.a $(B)/libcommon.a
+	$(link) $< -Wl,--start-group $(B)/libworker.a $(B)/libloader.a $(B)/libcommon.a -Wl,--end-group $(LIBS_worker) $(LIBS_loader)
+
 # ---- the sandbox prober: tests/sandbox/run.sh runs it
 probe: $(B)/tests/probe
 $(B)/tests/probe: $(call obj,$(wildcard tests/sandbox/*.c)) $(B)/libcommon.a
@@ -163,4 +168,4 @@ help:
 	@echo "all run test unit check fuzz bench bench-match install deb format clean; SAN=asan|tsan WERROR=1 V=1 PREFIX= DESTDIR="
 
 -include $(shell find $(B) build-fuzz -type f -name '*.d' 2>/dev/null)
-.PHONY: FORCE all unit probe fuzz fuzz-build test check check-layers check-banned check-man run bench bench-match format install deb clean help
+.PHONY: FORCE all unit match-ask probe fuzz fuzz-build test check check-layers check-banned check-man run bench bench-match format install deb clean help

@@ -1,9 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # Everything that can be tested on one machine: sh packaging/test.sh [--no-install]
-# Installs what the tests need, builds, and runs, in this order: layers, banned calls and man pages, unit tests, sandbox, fuzz targets, the suites of
-# tests/run.py, and then unit tests and suites again under ASan and UBSan. Every test is a line "ok NAME" or "not ok NAME: WHY"; the last line
-# is "N passed, N failed" over all of them, and the exit status is 1 when one failed or something could not be built.
+# Installs what the tests need, builds, and runs, in this order: layers, banned calls and man pages, unit tests, rule sets against a slow matcher,
+# sandbox, fuzz targets, the suites of tests/run.py, and then unit tests and suites again under ASan and UBSan. Every test is a line "ok NAME" or
+# "not ok NAME: WHY"; the last line is "N passed, N failed" over all of them, and the exit status is 1 when one failed or something could not be
+# built.
 #   FUZZ_SECONDS=5   for each fuzz target          TEST_SAN=0   leave the sanitizer pass out
 #   CI=true          warnings are errors           JOBS=2       of make
 set -u
@@ -114,7 +115,7 @@ esac
 
 title "build"
 build programs all || finish
-build "unit tests" unit probe
+build "unit tests" unit probe match-ask
 
 title "layers, banned calls, man pages"
 for c in layers banned man; do
@@ -123,6 +124,9 @@ done
 
 title "unit tests"
 unit_tests build
+
+title "rule sets against a slow matcher"
+sum match python3 tests/match/differential.py
 
 title "sandbox"
 sum sandbox sh tests/sandbox/run.sh build

@@ -4,6 +4,7 @@
  * memory; strings and keys are lent out of the wire's buffer. */
 #include "common/value.h"
 
+#include <endian.h>
 #include <string.h>
 
 #include "common/err.h"
@@ -41,7 +42,7 @@ value_reader_init(struct value_reader *r, struct wire *w)
 }
 
 /* Borrows n bytes of the buffer. */
-static int
+static inline int
 lend(struct wire *w, const char **p, size_t n)
 {
 	if (w->len - w->off < n)
@@ -85,6 +86,7 @@ read_key(struct value_reader *r, struct value *v)
 static int
 read_body(struct value_reader *r, struct value *v)
 {
+	const char *p;
 	uint64_t u;
 	uint32_t n;
 
@@ -96,16 +98,18 @@ read_body(struct value_reader *r, struct value *v)
 	case V_INT:
 	case V_TIME:
 	case V_UINT:
-		if (wire_get_u64(r->w, &u) != 0)
+		if (lend(r->w, &p, sizeof u) != 0)
 			return -E_PROTO;
-		v->u = u;
-		v->i = (int64_t)u;
+		memcpy(&u, p, sizeof u);
+		v->u = le64toh(u);
+		v->i = (int64_t)v->u;
 		return 0;
 	case V_STR:
-		if (wire_get_u32(r->w, &n) != 0)
+		if (lend(r->w, &p, sizeof n) != 0)
 			return -E_PROTO;
-		v->len = n;
-		return lend(r->w, &v->str, n);
+		memcpy(&n, p, sizeof n);
+		v->len = le32toh(n);
+		return lend(r->w, &v->str, v->len);
 	case V_UUID:
 		v->len = 16;
 		return lend(r->w, &v->str, 16);

@@ -26,9 +26,8 @@ static const char HEX[] = "0123456789abcdef";
 
 /* ---- the growing body */
 
-/* Room for n more bytes; NULL when there is none. */
 static char *
-room(struct reply *r, size_t n)
+grow(struct reply *r, size_t n)
 {
 	size_t cap = r->cap == 0 ? REPLY_FIRST : r->cap;
 	char *p;
@@ -37,8 +36,6 @@ room(struct reply *r, size_t n)
 		r->oom = true;
 		return NULL;
 	}
-	if (r->cap - r->len >= n)
-		return r->body + r->len;
 	while (cap - r->len < n)
 		cap *= 2;
 	p = realloc(r->body, cap);
@@ -49,6 +46,13 @@ room(struct reply *r, size_t n)
 	r->body = p;
 	r->cap = cap;
 	return p + r->len;
+}
+
+/* Room for n more bytes; NULL when there is none. Inline: an answer of megabytes is made of pieces of a few bytes. */
+static inline char *
+room(struct reply *r, size_t n)
+{
+	return r->cap - r->len >= n && !r->oom && r->body != NULL ? r->body + r->len : grow(r, n);
 }
 
 void
@@ -141,6 +145,47 @@ put_high(char *o, const unsigned char *s, size_t n, size_t *used)
 	return o + len;
 }
 
+/* Not 0 when a byte of x is not CC_PLAIN: eight at once, by the borrows of a subtraction (a byte below one that is special may be taken for one
+ * too, which changes nothing). '<' and '>' differ in one bit, '"' and '&' too. */
+static inline uint64_t
+special(uint64_t x)
+{
+	const uint64_t one = 0x0101010101010101;
+	uint64_t html = (x | 0x02 * one) ^ '>' * one, quote = (x | 0x04 * one) ^ '&' * one, slash = x ^ '\\' * one;
+
+	return (x | ((x - 0x20 * one) & ~x) | ((html - one) & ~html) | ((quote - one) & ~quote) | ((slash - one) & ~slash)) & 0x80 * one;
+}
+
+/* Copies a text of nothing but plain bytes, what nearly all are; false when there are others. n bytes are free at o. */
+static inline bool
+put_plain(char *o, const char *s, size_t n)
+{
+	uint64_t x, any = 0;
+	uint32_t head, tail;
+
+	if (n < 4) {
+		for (size_t i = 0; i < n; i++) {
+			any |= classes[(unsigned char)s[i]];
+			o[i] = s[i];
+		}
+	} else if (n < 8) {	/* two halves that overlap */
+		memcpy(&head, s, 4);
+		memcpy(&tail, s + n - 4, 4);
+		memcpy(o, &head, 4);
+		memcpy(o + n - 4, &tail, 4);
+		any = special((uint64_t)tail << 32 | head);
+	} else {
+		for (size_t i = 0; i < n; i += 8) {	/* the last eight overlap those before */
+			size_t at = n - i < 8 ? n - 8 : i;
+
+			memcpy(&x, s + at, 8);
+			memcpy(o + at, &x, 8);
+			any |= special(x);
+		}
+	}
+	return any == 0;
+}
+
 /* Writes the quoted text to o, where n * 6 + 2 bytes are free (the longest escape of a byte has 6); returns its end. */
 static char *
 put_str(char *o, const char *text, size_t n)
@@ -149,6 +194,10 @@ put_str(char *o, const char *text, size_t n)
 	size_t i = 0, used;
 
 	*o++ = '"';
+	if (put_plain(o, text, n)) {
+		o[n] = '"';
+		return o + n + 1;
+	}
 	while (i < n) {
 		if (classes[s[i]] == CC_PLAIN) {
 			*o++ = text[i++];

@@ -64,6 +64,35 @@ test_json_str_ascii(void **state)
 	str_n("\0\x01\x0b\x1f", 4, "\"\\u0000\\u0001\\u000b\\u001f\"");
 }
 
+/* Every byte at every place of texts of every length up to some words, against a rendering one byte at a time; the bytes around it are those
+ * beside the special ones. */
+static void
+test_json_str_places(void **state)
+{
+	static const char around[] = " !#%';=?[]az\x7f";
+	char text[20], want[20 * 6 + 3];
+
+	(void)state;
+	for (const char *fill = around; *fill != '\0'; fill++)
+		for (size_t n = 1; n <= sizeof text; n++)
+			for (unsigned byte = 0; byte < 256; byte++) {
+				size_t at = (byte + n) % n, len = 0;
+
+				memset(text, *fill, n);
+				text[at] = (char)byte;
+				want[len++] = '"';
+				for (size_t i = 0; i < n; i++) {
+					json_str(&out, text + i, 1);
+					memcpy(want + len, out.body + 1, out.len - 2);
+					len += out.len - 2;
+					out.len = 0;
+				}
+				want[len++] = '"';
+				want[len] = '\0';
+				str_n(text, n, want);
+			}
+}
+
 static void
 test_json_str_utf8(void **state)
 {
@@ -320,6 +349,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_teardown(test_json_str_ascii, teardown),
+		cmocka_unit_test_teardown(test_json_str_places, teardown),
 		cmocka_unit_test_teardown(test_json_str_utf8, teardown),
 		cmocka_unit_test_teardown(test_json_str_invalid_utf8, teardown),
 		cmocka_unit_test_teardown(test_json_int_limits, teardown),

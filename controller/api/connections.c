@@ -104,31 +104,43 @@ static struct {
 	pthread_mutex_t lock;
 	pthread_cond_t ended;
 	uint64_t begun, finished;	/* snapshots; one runs while they differ */
-	int status;			/* of the last one */
+	unsigned waiting;		/* asks that will take the text of one that they do not run */
+	int status;			/* of the last one that somebody waited for */
 	char *body;			/* its text; owned */
 	size_t len;
 } shared = { .lock = PTHREAD_MUTEX_INITIALIZER, .ended = PTHREAD_COND_INITIALIZER };
 
 static int take_snapshot(struct api_req *req);
 
-/* Called locked, as the one who runs it. */
+/* Keeps the text for those who wait; called locked. */
+static void
+share(int status, const struct reply *r)
+{
+	free(shared.body);
+	shared.body = malloc(r->len + 1);
+	shared.len = shared.body != NULL ? r->len : 0;
+	shared.status = shared.body != NULL ? status : 503;
+	if (shared.body != NULL)
+		memcpy(shared.body, r->body, r->len);
+}
+
+/* Called locked, as the one who runs it. Nobody who comes while it runs may take its text, so who waits for it is known now. */
 static void
 run_snapshot(struct api_req *req)
 {
+	bool wanted = shared.waiting > 0;
 	int status;
-	char *copy;
 
+	if (!wanted) {
+		free(shared.body);
+		shared.body = NULL;
+	}
 	shared.begun++;
 	pthread_mutex_unlock(&shared.lock);
 	status = take_snapshot(req);
-	copy = malloc(req->reply->len + 1);
-	if (copy != NULL)
-		memcpy(copy, req->reply->body, req->reply->len);
 	pthread_mutex_lock(&shared.lock);
-	free(shared.body);
-	shared.body = copy;
-	shared.len = copy != NULL ? req->reply->len : 0;
-	shared.status = copy != NULL ? status : 503;
+	if (wanted)
+		share(status, req->reply);
 	shared.finished = shared.begun;
 	pthread_cond_broadcast(&shared.ended);
 }
@@ -152,8 +164,10 @@ connections_get(struct api_req *req)
 		return connections_interval(req) == 0 ? reply_error(req, 400, "Body invalid") : 0;
 	pthread_mutex_lock(&shared.lock);
 	mine = shared.begun + 1;
+	shared.waiting++;
 	while (shared.finished < mine && shared.begun != shared.finished)
 		pthread_cond_wait(&shared.ended, &shared.lock);
+	shared.waiting--;
 	if (shared.finished < mine) {
 		run_snapshot(req);
 		status = req->reply->status;

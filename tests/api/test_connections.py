@@ -131,6 +131,21 @@ def test_failed_dial_is_not_listed(core):
     until(lambda: not core.connections())
 
 
+def test_asks_that_overlap(core):
+    """They may share a snapshot, but only one that began after they came: each sees what was open before it asked."""
+    def ask():
+        s = core.held("one.test", 4190)
+        port = str(s.getsockname()[1])
+        seen = core.connections(sourcePort=port)
+        s.close()
+        if len(seen) != 1:
+            raise AssertionError("%d connections from port %s" % (len(seen), port))
+    t = lib.Threads(8, ask)
+    time.sleep(1)
+    eq(t.stop(), [])
+    eq(min(t.rounds) > 0, True, t.rounds)
+
+
 def test_totals_never_fall(core):
     last = core.get("/connections")
     for _ in range(3):

@@ -411,6 +411,46 @@ test_image_refused(void **state)
 	close(pipe_fd[1]);
 }
 
+/* One header field of a good image is changed: what the parts before and behind it say must agree. */
+static void
+test_image_refused_parts(void **state)
+{
+	static const struct { enum image_part part; int64_t n; } lies[] = {
+		{ IMAGE_FILTER, -1000 }, { IMAGE_TREE6, -1 }, { IMAGE_TREE6, 1 }, { IMAGE_TREE6, -1000 }, { IMAGE_WIDE6, -10 }, { IMAGE_WIDE6, 100 },
+		{ IMAGE_WIDE6, -1000 }, { IMAGE_IDX4, -1 }, { IMAGE_V4, -1 },
+	};
+	struct image_builder *b = image_begin(IMAGE_IPCIDR);
+	struct image_header *h;
+	struct image im, bad;
+
+	(void)state;
+	for (int i = 0; i < 100; i++) {
+		struct prefix v4 = { .ip = { .family = 4, .b = { (uint8_t)(2 * i), 1 } }, .bits = 16 };
+		struct prefix v6 = { .ip = { .family = 6, .b = { 0x20, (uint8_t)(2 * i) } }, .bits = 16 };
+
+		image_add_prefix(b, &v4, false);
+		image_add_prefix(b, &v6, false);
+	}
+	assert_true(image_add_pattern(b, "+.a.test", 8));
+	finish(b, &im);
+	h = aligned_alloc(64, (im.size + 63) / 64 * 64);
+	for (size_t i = 0; i < countof(lies); i++) {
+		int64_t n;
+
+		memcpy(h, im.h, im.size);
+		assert_int_equal(image_from_memory(&bad, h, im.size), 0);
+		n = (int64_t)h->part[lies[i].part].n + lies[i].n;
+		h->part[lies[i].part].n = n < 0 ? 0 : (uint64_t)n;
+		if (image_from_memory(&bad, h, im.size) == 0)
+			fail_msg("part %d with %jd elements is taken", (int)lies[i].part, (intmax_t)n);
+	}
+	memcpy(h, im.h, im.size);
+	h->magic[7]--;			/* of another layout */
+	assert_int_not_equal(image_from_memory(&bad, h, im.size), 0);
+	free(h);
+	image_close(&im);
+}
+
 int
 main(void)
 {
@@ -424,6 +464,7 @@ main(void)
 		cmocka_unit_test(test_ranges_ends),
 		cmocka_unit_test(test_words),
 		cmocka_unit_test(test_image_refused),
+		cmocka_unit_test(test_image_refused_parts),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

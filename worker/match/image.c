@@ -144,6 +144,15 @@ probe(const struct image *im, uint64_t hash)
 	return 0;
 }
 
+/* Whether the filter has all bits of a hash; when not, the table does not have the hash. */
+static inline bool
+may_have(const uint64_t *filter, uint64_t words, uint64_t hash)
+{
+	uint64_t bits = image_filter_bits(hash);
+
+	return (filter[image_filter_word(hash, words)] & bits) == bits;
+}
+
 /* Where the label that ends before end begins. */
 static inline size_t
 label_start(const char *host, size_t end)
@@ -162,6 +171,8 @@ struct state {
 static bool
 search_any(const struct image *im, const char *host, size_t n)
 {
+	const uint64_t *filter = im->part[IMAGE_FILTER];
+	uint64_t words = im->h->part[IMAGE_FILTER].n;
 	struct state todo[STATES_MAX] SCRATCH;
 	int count = 0;
 
@@ -171,7 +182,7 @@ search_any(const struct image *im, const char *host, size_t n)
 		bool root = s.hash == im->h->key[0] && s.end == n;
 
 		for (;; root = false) {
-			unsigned flags = root ? im->h->root : probe(im, s.hash);
+			unsigned flags = root ? im->h->root : may_have(filter, words, s.hash) ? probe(im, s.hash) : 0;
 			size_t start;
 
 			if (s.end == SIZE_MAX) {
@@ -207,16 +218,13 @@ search(const struct image *im, const char *host, size_t n)
 	int labels = 0;
 
 	for (size_t end = n, start;; end = start - 1) {
-		uint64_t bits;
-
 		start = label_start(host, end);
 		if (start == end)
 			return false;
 		if (labels == LABELS_FAST)
 			return search_any(im, host, n);
 		h = image_label(im->h->key, h, host + start, end - start);
-		bits = image_filter_bits(h);
-		pass |= (uint32_t)((filter[image_filter_word(h, words)] & bits) == bits) << labels;
+		pass |= (uint32_t)may_have(filter, words, h) << labels;
 		__builtin_prefetch(&table[image_bucket_of(h, im->h->part[IMAGE_NAMES].n)]);
 		hash[labels++] = h;
 		if (start == 0)

@@ -86,16 +86,17 @@ main(int argc, char **argv)
 	static const char *const formats[FORMAT_KINDS_] = { NULL, "yaml", "text", "mrs", NULL, "dat", "mmdb" };
 	struct ruleset_job job = { 0 };
 	struct ruleset set = { 0 };
-	char line[LINE_SIZE], name[LINE_SIZE];
+	char line[LINE_SIZE], name[LINE_SIZE], *file;
 	struct kit k;
 
 	if (argc != 4 || (job.kind = number_of(argv[1], kinds, countof(kinds))) == 0 ||
-	    (job.format = number_of(argv[2], formats, countof(formats))) == 0 || (job.p = read_file(argv[3], &job.n)) == NULL ||
+	    (job.format = number_of(argv[2], formats, countof(formats))) == 0 || (file = read_file(argv[3], &job.n)) == NULL ||
 	    kit_open(&k, "{}") != 0) {
 		(void)fprintf(stderr, "usage: match-ask KIND FORMAT FILE\n");
 		return 2;
 	}
 	log_set_level(LL_SILENT);
+	job.p = file;
 	set.kind = job.kind;
 	while (fgets(line, sizeof line, stdin) != NULL) {
 		line[strcspn(line, "\n")] = '\0';
@@ -107,5 +108,9 @@ main(int argc, char **argv)
 			printf("%c\n", answer(&set, line));
 		}
 	}
+	if (set.image.h != NULL)
+		ruleset_free(&set);
+	kit_close(&k);
+	free(file);
 	return 0;
 }

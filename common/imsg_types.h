@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The protocol between sluice's processes, and its only definition. Bodies are the fixed structs below, as bytes, or a struct followed by
- * wire data (common/wire.h) where said so. S supervisor, W worker, C controller, L loader, T the sluice command on the control socket.
+ * wire data (common/wire.h) where said so. S supervisor, W worker, C controller, L loader, N nethelper, T the sluice command on the control socket.
  * The columns: who sends it to whom; the states of the sender in which it is legal; what it carries. The handler tables of each program
- * hold the same columns in code: supervisor/messages.c, worker/ipc.c, controller/bridge.c. */
+ * hold the same columns in code: supervisor/messages.c, worker/ipc.c, controller/bridge.c, supervisor/helper/main.c. */
 #ifndef SLUICE_COMMON_IMSG_TYPES_H
 #define SLUICE_COMMON_IMSG_TYPES_H
 
@@ -16,15 +16,15 @@ enum { CH_ANY = 15, CH_LIVE = CH_READY | CH_SERVING | CH_DRAINING };
 
 enum imsg_type {
 	/* life of a child */
-	MSG_HELLO = 1,	/* S>WC	first message: msg_hello; W: 2 fds, its counter page and the page all workers share (memfd_shared, STAT_PAGE bytes) */
+	MSG_HELLO = 1,	/* S>WCN first message: msg_hello; W: 2 fds, its counter page and the page all workers share (memfd_shared, STAT_PAGE bytes) */
 	MSG_STATE,	/* S>W	before CONFIG: msg_state, 1 fd; W>S lead, any state: save this blob of that kind */
 	MSG_CONFIG,	/* S>W	msg_config, 1 fd = tree; S>C msg_ctl_config, 1 fd = tree, again whenever SIGHUP applies it */
-	MSG_READY,	/* WC>S	CONFIGURING: everything is built, every file and listener is there */
+	MSG_READY,	/* WCN>S CONFIGURING: everything is built, every file and listener is there */
 	MSG_CONF_ERR,	/* WCL>S CONFIGURING: msg_conf_err; the sender then waits for its end */
 	MSG_SERVE,	/* S>W	READY: start accepting */
 	MSG_DRAIN,	/* S>W	SERVING: stop accepting, hand over, keep what cannot move, exit when empty */
 	MSG_HANDOFF,	/* S>W	to both ends before DRAIN or RETURN: msg_handoff, 1 fd, a channel between an old and a new worker */
-	MSG_STOP,	/* S>WC	msg_stop: end now or when the connections ended, at most grace_ms from now */
+	MSG_STOP,	/* S>WCN msg_stop: end now or when the connections ended (N: its workers), at most grace_ms from now */
 	MSG_PING,	/* S>WC	any; answered by MSG_PONG with the same id through the loop */
 	MSG_PONG,	/* WC>S */
 	MSG_ADOPT,	/* S>W	SERVING: msg_adopt, n fds: slots of a worker that died; this one reads them, too, until they are asked back */
@@ -59,7 +59,7 @@ enum imsg_type {
 	MSG_NOTE,	/* S>C	msg_note: what GET /version says beside the version */
 
 	/* logs */
-	MSG_LOG_LEVEL = 60, /* W>S lead: msg_log_level, what the configuration says; S>WC: msg_log_level, records below it need not be sent */
+	MSG_LOG_LEVEL = 60, /* W>S lead: msg_log_level, what the configuration says; S>WCN: msg_log_level, records below it need not be sent */
 	MSG_LOG_TAP,	/* C>S	msg_log_level: the lowest level any API subscriber wants, LL_SILENT = none */
 	MSG_LOG_REC,	/* S>C	msg_log_rec + text; dropped and counted when the channel is full */
 
@@ -80,6 +80,12 @@ enum imsg_type {
 	MSG_MOVE = 120,	/* W>W	msg_move + wire per object, fds: see worker/handoff.c */
 	MSG_MOVED,	/* W>W	msg_moved: how many of that batch were adopted */
 	MSG_MOVE_DONE,	/* W>W	empty: no UDP session comes on this channel any more; the new worker may read its UDP listeners */
+
+	/* nethelper */
+	MSG_WANT_HELPER = 140,	/* W>S any: empty; processes are to be looked up; HELPER comes, and again whenever the helper is started anew */
+	MSG_HELPER,	/* S>WN	any: empty, 1 fd = a channel between the two */
+	MSG_FIND,	/* W>N	msg_find: whose socket is it? Answered by FOUND with the same id, soon or never: the asker has a deadline */
+	MSG_FOUND,	/* N>W	msg_found + wire str path of the program, "" = unknown */
 };
 
 enum { STAT_PAGE = 4096, STAT_SLOTS = 64 };
@@ -235,5 +241,13 @@ struct msg_image_done { uint32_t count, reserved; };
 
 struct msg_move { uint32_t count, reserved; };
 struct msg_moved { uint32_t count, reserved; };
+
+struct msg_find {		/* src is the socket asked for, dst what it is connected to or sends to; dst none: not known */
+	uint8_t udp, reserved;
+	struct ip src, dst;
+	uint16_t src_port, dst_port;
+};
+enum { FIND_PATH_MAX = 4096 };	/* with its end; the kernel's own limit of a link */
+struct msg_found { uint32_t uid, reserved; };	/* uid 0: unknown, or root's */
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* How a child gives up what it does not need: user, capabilities, paths, limits (sandbox_enter), then system calls
- * (sandbox_filter). Called by the main() of loader, worker and controller only, in the order that sandbox.h states, before a
+ * (sandbox_filter). Called by the main() of each child only, in the order that sandbox.h states, before a
  * second thread exists (but for stage 2 of the controller, which reaches its threads by TSYNC). What must hold and cannot be
  * had ends the process; Landlock and MDWE are the second layer and may be missing. Owns the SIGSYS handler and the texts it
  * needs. */
@@ -128,16 +128,27 @@ drop_bounding_set(void)
 	}
 }
 
+/* What a role keeps of what there is: the nethelper looks at other users' processes, by their directories in /proc (the first)
+ * and the links in them (the second). What else these two would allow its filter does not: it can open no file and trace nobody. */
+static uint32_t
+kept_capabilities(enum sandbox_role role)
+{
+	return role == ROLE_NETHELPER ? 1u << CAP_DAC_READ_SEARCH | 1u << CAP_SYS_PTRACE : 0;
+}
+
 static void
-drop_capabilities(void)
+drop_capabilities(enum sandbox_role role)
 {
 	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3];
+	struct __user_cap_data_struct have[_LINUX_CAPABILITY_U32S_3], keep[_LINUX_CAPABILITY_U32S_3];
 
-	memset(none, 0, sizeof(none));
+	memset(have, 0, sizeof(have));
+	memset(keep, 0, sizeof(keep));
 	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0UL, 0UL, 0UL) == -1)
 		fatal("sandbox: ambient capabilities: %s", strerror(errno));
-	if (syscall(SYS_capset, &head, none) == -1)
+	if (kept_capabilities(role) != 0 && syscall(SYS_capget, &head, have) == 0)
+		keep[0].permitted = keep[0].effective = have[0].permitted & kept_capabilities(role);
+	if (syscall(SYS_capset, &head, keep) == -1)
 		fatal("sandbox: capset: %s", strerror(errno));
 }
 
@@ -153,7 +164,9 @@ change_user(uid_t uid, gid_t gid)
 }
 
 /* No rule is added, so every right that is handled is gone: no path at all, and for the roles that never dial no TCP. The
- * worker's TCP stays unhandled, because it connects anywhere. Returns the ABI, 0 when the kernel has no Landlock. */
+ * worker's TCP stays unhandled, because it connects anywhere. Not for the nethelper: whoever is in a Landlock domain may look at
+ * no process outside it, whatever its rules and capabilities say (measured). Returns the ABI, 0 when the kernel has no
+ * Landlock. */
 static long
 enter_landlock(enum sandbox_role role)
 {
@@ -161,7 +174,7 @@ enter_landlock(enum sandbox_role role)
 	long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
 	int fd, r;
 
-	if (abi < 1)
+	if (abi < 1 || role == ROLE_NETHELPER)
 		return 0;
 	rs.fs |= (abi >= 2 ? LL_FS_ABI2 : 0) | (abi >= 3 ? LL_FS_ABI3 : 0) | (abi >= 5 ? LL_FS_ABI5 : 0);
 	rs.net = abi >= 4 && role != ROLE_WORKER ? LL_NET_ABI4 : 0;
@@ -195,7 +208,7 @@ set_limits(enum sandbox_role role, bool cores)
 {
 	limit(RLIMIT_CORE, cores ? RLIM_INFINITY : 0, "core");
 	limit(RLIMIT_NOFILE, role == ROLE_LOADER ? LOADER_FDS : RLIM_INFINITY, "nofile");	/* else: up to the hard limit */
-	if (role == ROLE_LOADER || role == ROLE_WORKER)
+	if (role != ROLE_CONTROLLER)
 		limit(RLIMIT_NPROC, 0, "nproc");
 	if (role == ROLE_LOADER) {
 		struct sigaction sa = { .sa_handler = SIG_IGN };
@@ -220,8 +233,10 @@ sandbox_enter(enum sandbox_role role, uid_t uid, gid_t gid, int keep_fds)
 		fatal("sandbox: the %s has no profile", sandbox_role_name(role));
 	ignore_signals();
 	drop_bounding_set();
+	if (kept_capabilities(role) != 0)
+		must_prctl(PR_SET_KEEPCAPS, 1, "keepcaps");	/* over the change of user; drop_capabilities() takes the others */
 	change_user(uid, gid);
-	drop_capabilities();
+	drop_capabilities(role);
 	must_prctl(PR_SET_NO_NEW_PRIVS, 1, "no_new_privs");
 	must_prctl(PR_SET_DUMPABLE, cores, "dumpable");		/* a process that is not dumpable leaves no core */
 	must_prctl(PR_SET_PDEATHSIG, SIGKILL, "PDEATHSIG");	/* the change of user would have cleared it */
@@ -233,7 +248,7 @@ sandbox_enter(enum sandbox_role role, uid_t uid, gid_t gid, int keep_fds)
 	mdwe = prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0UL, 0UL, 0UL) == 0;
 	set_limits(role, cores);
 	log_debug("sandbox: %s, uid %u, second layer: Landlock %s (ABI %ld: TCP rules %s, scopes %s), MDWE %s",
-	    sandbox_role_name(role), (unsigned)getuid(), abi > 0 ? "on" : "missing", abi,
+	    sandbox_role_name(role), (unsigned)getuid(), abi > 0 ? "on" : role == ROLE_NETHELPER ? "not wanted" : "missing", abi,
 	    role == ROLE_WORKER ? "not wanted" : abi >= 4 ? "on" : "missing", abi >= 6 ? "on" : "missing",
 	    mdwe ? "on" : "missing");
 }

@@ -8,6 +8,9 @@
  *   ... CONFIGURING: reads fd 3, maps memfds, builds objects, opens nothing by path ...
  *   sandbox_filter(role, 2)            the final list, at most SANDBOX_CALLS_MAX calls in the worker; before READY
  *
+ * The nethelper alone keeps two capabilities, opens /proc before its first filter, and may open directories (no file) and read
+ * links after it.
+ *
  * A refused call that libraries merely probe returns an errno; every other one ends the process with a report (SIGSYS handler:
  * role, call number, name, on the log channel). Kernel 6.1 must do with seccomp alone; Landlock and what is newer are a second
  * layer, probed and reported once. Built with SLUICE_NO_SANDBOX (sanitizers only) both calls do nothing and say so. Source:

@@ -11,7 +11,7 @@
 
 #include "common/sandbox.h"
 
-enum { SANDBOX_CONDS_MAX = 3, SANDBOX_PROFILES = 3 };	/* profiles: loader, worker, controller */
+enum { SANDBOX_CONDS_MAX = 3, SANDBOX_PROFILES = 4 };	/* profiles: loader, worker, controller, nethelper */
 enum sandbox_stage_bit { STAGE_1 = 1, STAGE_2 = 2 };
 
 enum sandbox_cond_op {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Tries one act inside one role's sandbox and prints what became of it; tests/sandbox/run.sh calls it for every role and act.
  *
- *   probe [-l] [-1] [-n] ROLE ACT	ROLE: none (no sandbox: the control), loader, worker, controller
+ *   probe [-l] [-1] [-n] ROLE ACT	ROLE: none (no sandbox: the control), loader, worker, controller, nethelper
  *      -l  without Landlock: seccomp must hold alone
  *      -1  stop after stage 1
  *      -n  as an ordinary user, also when started as root
@@ -39,7 +39,8 @@ pid_t probe_outside;
 static unsigned
 role_bit(enum sandbox_role role)
 {
-	return role == ROLE_LOADER ? R_LOADER : role == ROLE_WORKER ? R_WORKER : role == ROLE_CONTROLLER ? R_CONTROLLER : 0;
+	return role == ROLE_LOADER ? R_LOADER : role == ROLE_WORKER ? R_WORKER : role == ROLE_CONTROLLER ? R_CONTROLLER :
+	    role == ROLE_NETHELPER ? R_NETHELPER : 0;
 }
 
 struct options {

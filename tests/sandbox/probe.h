@@ -14,7 +14,7 @@
  * socket. */
 enum { FD_CHANNEL = 3, FD_LOG = 4, FD_LISTENER = 5, FD_FILE = 6, FD_SPARE = 7, FD_KEPT = 8 };
 enum { SKIP = -2, DONE = 0, FAILED = -1 };		/* of an act; FAILED leaves errno */
-enum { R_LOADER = 1, R_WORKER = 2, R_CONTROLLER = 4, R_ALL = 7, R_NO_DIAL = R_LOADER | R_CONTROLLER };
+enum { R_LOADER = 1, R_WORKER = 2, R_CONTROLLER = 4, R_NETHELPER = 8, R_ALL = 15, R_NO_DIAL = R_ALL & ~R_WORKER, R_NO_PATH = R_ALL & ~R_NETHELPER };
 
 struct act {
 	const char *name;

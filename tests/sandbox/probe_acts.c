@@ -15,6 +15,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -80,6 +81,15 @@ static int
 act_environ(void)
 {
 	return outcome(open("/proc/self/environ", O_RDONLY | O_CLOEXEC));
+}
+
+static int
+act_proc_mem(void)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/mem", (int)probe_outside);
+	return outcome(open(path, O_RDONLY | O_CLOEXEC));
 }
 
 static int
@@ -474,8 +484,9 @@ const struct act forbidden_acts[] = {
 	{ "openat-write", act_openat_write, R_ALL, NULL, NULL },
 	{ "openat2", act_openat2, R_ALL, NULL, NULL },
 	{ "environ", act_environ, R_ALL, NULL, NULL },
+	{ "proc-mem", act_proc_mem, R_ALL, NULL, NULL },
 	{ "stat", act_stat, R_ALL, NULL, NULL },
-	{ "readlink", act_readlink, R_ALL, NULL, NULL },
+	{ "readlink", act_readlink, R_NO_PATH, NULL, NULL },
 	{ "unlink", act_unlink, R_ALL, NULL, NULL },
 	{ "exec", act_exec, R_ALL, NULL, NULL },
 	{ "exec-fd", act_exec_fd, R_ALL, NULL, NULL },

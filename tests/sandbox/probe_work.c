@@ -2,6 +2,7 @@
 /* What the sandboxed roles must be able to do once both filters are on; probe.c runs one of them. */
 #include "tests/sandbox/probe.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
@@ -176,6 +177,21 @@ work_loop(void)
 }
 
 /* abort() must die of SIGABRT, or no crash report is ever right. */
+/* What the nethelper is for: another process's descriptors and program. */
+static int
+work_processes(void)
+{
+	char path[64], list[4096], link[256];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)probe_outside);
+	fd = openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (check(fd != -1 && getdents64(fd, list, sizeof(list)) > 0 && readlinkat(fd, "0", link, sizeof(link)) > 0, "/proc/PID/fd") != DONE)
+		return FAILED;
+	snprintf(path, sizeof(path), "/proc/%d/exe", (int)probe_outside);
+	return check(readlinkat(AT_FDCWD, path, link, sizeof(link)) > 0, "/proc/PID/exe");
+}
+
 static int
 work_abort(void)
 {
@@ -283,10 +299,11 @@ work_tsync(void)
 const struct act work_acts[] = {
 	{ "dial", work_dial, R_WORKER, NULL, NULL },
 	{ "splice", work_splice, R_WORKER, NULL, NULL },
-	{ "memfd", work_memfd, R_ALL, NULL, NULL },
-	{ "pread", work_pread, R_ALL, NULL, NULL },
+	{ "memfd", work_memfd, R_NO_PATH, NULL, NULL },
+	{ "pread", work_pread, R_NO_PATH, NULL, NULL },
 	{ "libc", work_libc, R_ALL, NULL, NULL },
-	{ "loop", work_loop, R_WORKER | R_CONTROLLER, NULL, NULL },
+	{ "loop", work_loop, R_WORKER | R_CONTROLLER | R_NETHELPER, NULL, NULL },
+	{ "processes", work_processes, R_NETHELPER, NULL, NULL },
 	{ "abort", work_abort, R_ALL, NULL, "killed Aborted" },
 	{ "accept", work_accept, R_WORKER | R_CONTROLLER, NULL, NULL },
 	{ "feed", work_feed, R_CONTROLLER, NULL, NULL },

@@ -59,7 +59,7 @@ if [ "$(id -u)" = 0 ]; then
 else
 	modes="-n -nl"
 fi
-for role in loader worker controller; do
+for role in loader worker controller nethelper; do
 	for mode in $modes; do
 		for act in $("$probe" list $role); do
 			[ "$role $act" = "$free_port bind-privileged" ] && continue

@@ -33,7 +33,7 @@
 
 enum { NOBODY = 65534, LOG_FD = 4, KEEP = 5, STRAY = 20 };
 
-static const enum sandbox_role roles[] = { ROLE_LOADER, ROLE_WORKER, ROLE_CONTROLLER };
+static const enum sandbox_role roles[] = { ROLE_LOADER, ROLE_WORKER, ROLE_CONTROLLER, ROLE_NETHELPER };
 
 /* ---- tables */
 
@@ -56,6 +56,7 @@ test_sandbox_calls_within_cap(void **state)
 	assert_in_range(sandbox_calls(ROLE_WORKER), 30, SANDBOX_CALLS_MAX);
 	assert_in_range(sandbox_calls(ROLE_CONTROLLER), 30, SANDBOX_CALLS_MAX);
 	assert_in_range(sandbox_calls(ROLE_LOADER), 20, 40);
+	assert_in_range(sandbox_calls(ROLE_NETHELPER), 20, 40);
 	assert_int_equal(sandbox_calls(ROLE_SUPERVISOR), 0);
 }
 
@@ -76,7 +77,7 @@ static void
 test_rules_never_admit(void **state)
 {
 	static const int never[] = {
-		SCMP_SYS(execve), SCMP_SYS(execveat), SCMP_SYS(open), SCMP_SYS(openat), SCMP_SYS(openat2), SCMP_SYS(fork),
+		SCMP_SYS(execve), SCMP_SYS(execveat), SCMP_SYS(open), SCMP_SYS(open_by_handle_at), SCMP_SYS(openat2), SCMP_SYS(fork),
 		SCMP_SYS(vfork), SCMP_SYS(clone3), SCMP_SYS(ptrace), SCMP_SYS(kill), SCMP_SYS(listen), SCMP_SYS(io_uring_setup),
 		SCMP_SYS(bpf), SCMP_SYS(keyctl), SCMP_SYS(mount), SCMP_SYS(unshare), SCMP_SYS(setns), SCMP_SYS(process_vm_readv),
 		SCMP_SYS(userfaultfd), SCMP_SYS(perf_event_open), SCMP_SYS(pidfd_getfd), SCMP_SYS(setuid), SCMP_SYS(setresuid),
@@ -87,6 +88,7 @@ test_rules_never_admit(void **state)
 	for (size_t r = 0; r < countof(roles); r++) {
 		for (size_t i = 0; i < countof(never); i++)
 			assert_false(admitted(roles[r], never[i], STAGE_1 | STAGE_2));
+		assert_true(!admitted(roles[r], SCMP_SYS(openat), STAGE_1 | STAGE_2) || roles[r] == ROLE_NETHELPER);
 		assert_false(admitted(roles[r], SCMP_SYS(clone), STAGE_2));
 		assert_false(admitted(roles[r], SCMP_SYS(seccomp), STAGE_2));
 		assert_true(admitted(roles[r], SCMP_SYS(exit_group), STAGE_2));	/* the report of a refused call needs it */
@@ -103,8 +105,30 @@ test_rules_network_by_role(void **state)
 		assert_true(admitted(ROLE_WORKER, dial[i], STAGE_2));
 		assert_false(admitted(ROLE_CONTROLLER, dial[i], STAGE_1 | STAGE_2));
 		assert_false(admitted(ROLE_LOADER, dial[i], STAGE_1 | STAGE_2));
+		assert_false(admitted(ROLE_NETHELPER, dial[i], STAGE_1 | STAGE_2));
 	}
 	assert_false(admitted(ROLE_LOADER, SCMP_SYS(accept4), STAGE_1 | STAGE_2));
+}
+
+/* The nethelper's one way to open: every row that admits it asks for a directory, to be read. */
+static void
+test_rules_helper_opens_directories_only(void **state)
+{
+	int rows = 0;
+
+	(void)state;
+	for (size_t i = 0; i < sandbox_nrules; i++) {
+		const struct sandbox_cond *c = &sandbox_rules[i].conds[0];
+
+		if (sandbox_rules[i].call != SCMP_SYS(openat) || sandbox_rules[i].deny != 0)
+			continue;
+		rows++;
+		assert_int_equal(c->op, COND_BITS);
+		assert_int_equal(c->arg, 2);
+		assert_int_equal(c->value, O_DIRECTORY);
+		assert_int_equal(c->mask & (O_DIRECTORY | O_ACCMODE | O_CREAT | O_TRUNC | O_TMPFILE), O_DIRECTORY | O_ACCMODE | O_CREAT | O_TRUNC | O_TMPFILE);
+	}
+	assert_int_equal(rows, 1);
 }
 
 static void
@@ -464,6 +488,7 @@ main(void)
 		cmocka_unit_test(test_rules_stage2_is_part_of_stage1),
 		cmocka_unit_test(test_rules_never_admit),
 		cmocka_unit_test(test_rules_network_by_role),
+		cmocka_unit_test(test_rules_helper_opens_directories_only),
 		cmocka_unit_test(test_role_name),
 	};
 	int failed = cmocka_run_group_tests(tables, NULL, NULL);

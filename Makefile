@@ -41,6 +41,7 @@ WORKER_DIRS := worker worker/loop worker/crypto worker/codec worker/match worker
 	worker/outbound worker/group worker/provider worker/core worker/inbound worker/tun
 COMMON_SRC     := $(call src,common)
 SUPERVISOR_SRC := $(call src,supervisor)
+HELPER_SRC     := $(call src,supervisor/helper)
 WORKER_SRC     := $(call src,$(WORKER_DIRS))
 LOADER_SRC     := $(call src,worker/loader)
 CONTROLLER_SRC := $(call src,controller controller/api)
@@ -49,10 +50,12 @@ lib = $(call obj,$(filter-out %/main.c,$(1)))
 
 LIBS_common     := -lev -lseccomp
 LIBS_supervisor := -lev
+LIBS_helper     := -lev -lseccomp
 LIBS_worker     := -lev -lseccomp -lssl -lcrypto -lpcre2-8 -lnghttp2
 LIBS_loader     := -lev -lseccomp -lyaml -lcjson -lzstd
 LIBS_controller := -lev -lseccomp -lssl -lcrypto -lcjson -lcivetweb -lwslay
-PROGRAMS := $(B)/sluice $(B)/libexec/sluice-worker $(B)/libexec/sluice-loader $(B)/libexec/sluice-controller
+PROGRAMS := $(B)/sluice $(B)/libexec/sluice-worker $(B)/libexec/sluice-loader $(B)/libexec/sluice-controller \
+	$(B)/libexec/sluice-nethelper
 
 all: $(PROGRAMS)
 
@@ -74,6 +77,7 @@ $(B)/lib%.a:
 	$(Q)ar rcs $@ $^
 $(B)/libcommon.a: $(call lib,$(COMMON_SRC))
 $(B)/libsupervisor.a: $(call lib,$(SUPERVISOR_SRC))
+$(B)/libhelper.a: $(call lib,$(HELPER_SRC))
 $(B)/libworker.a: $(call lib,$(WORKER_SRC))
 $(B)/libloader.a: $(call lib,$(LOADER_SRC))
 $(B)/libcontroller.a: $(call lib,$(CONTROLLER_SRC))
@@ -92,8 +96,11 @@ $(B)/libexec/sluice-loader: $(call obj,$(LOADER_SRC)) $(B)/libcommon.a
 	$(link) $(filter %.o,$^) $(B)/libcommon.a $(LIBS_loader)
 $(B)/libexec/sluice-controller: $(call obj,$(CONTROLLER_SRC)) $(B)/libcommon.a
 	$(link) $(filter %.o,$^) $(B)/libcommon.a $(LIBS_controller)
+$(B)/libexec/sluice-nethelper: $(call obj,$(HELPER_SRC)) $(B)/libcommon.a
+	$(link) $(filter %.o,$^) $(B)/libcommon.a $(LIBS_helper)
 
-# ---- tests: tests/unit/test_X.c is one cmocka binary; test_ctl_* links the controller, test_sup_* the supervisor, the rest worker and loader
+# ---- tests: tests/unit/test_X.c is one cmocka binary; test_ctl_* links the controller, test_sup_* the supervisor,
+# test_net_* the nethelper, the rest worker and loader
 # tests/sim/test_sim_X.c: the same with a clock and a network of its own
 UNIT_SRC := $(wildcard tests/unit/test_*.c) $(wildcard tests/sim/test_sim_*.c)
 UNIT := $(patsubst %.c,$(B)/unit/%,$(notdir $(UNIT_SRC)))
@@ -103,6 +110,8 @@ $(B)/unit/test_ctl_%: $(B)/obj/tests/unit/test_ctl_%.o $(B)/libcontroller.a $(B)
 	$(link) $< -Wl,--start-group $(B)/libcontroller.a $(B)/libcommon.a -Wl,--end-group -lcmocka $(LIBS_controller)
 $(B)/unit/test_sup_%: $(B)/obj/tests/unit/test_sup_%.o $(B)/libsupervisor.a $(B)/libcommon.a
 	$(link) $< -Wl,--start-group $(B)/libsupervisor.a $(B)/libcommon.a -Wl,--end-group -lcmocka $(LIBS_common)
+$(B)/unit/test_net_%: $(B)/obj/tests/unit/test_net_%.o $(B)/libhelper.a $(B)/libcommon.a
+	$(link) $< -Wl,--start-group $(B)/libhelper.a $(B)/libcommon.a -Wl,--end-group -lcmocka $(LIBS_helper)
 $(B)/unit/test_%: $(B)/obj/tests/unit/test_%.o $(B)/libworker.a $(B)/libloader.a $(B)/libcommon.a
 	$(link) $< -Wl,--start-group $(B)/libworker.a $(B)/libloader.a $(B)/libcommon.a -Wl,--end-group -lcmocka $(LIBS_worker) $(LIBS_loader)
 .PRECIOUS: $(B)/obj/tests/unit/%.o
@@ -121,7 +130,7 @@ $(B)/tests/probe: $(call obj,$(wildcard tests/sandbox/*.c)) $(B)/libcommon.a
 # ---- fuzzing: tests/fuzz/fuzz_X.c with LLVMFuzzerTestOneInput, corpus in tests/fuzz/corpus/X
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 FUZZ := $(patsubst tests/fuzz/%.c,build-fuzz/%,$(FUZZ_SRC))
-FUZZ_OBJ := $(patsubst %.c,build-fuzz/obj/%.o,$(filter-out %/main.c,$(COMMON_SRC) $(WORKER_SRC) $(LOADER_SRC)))
+FUZZ_OBJ := $(patsubst %.c,build-fuzz/obj/%.o,$(filter-out %/main.c,$(COMMON_SRC) $(WORKER_SRC) $(LOADER_SRC) $(HELPER_SRC)))
 FUZZFLAGS := $(BASE) -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -DSLUICE_NO_SANDBOX
 build-fuzz/obj/%.o: %.c
 	@mkdir -p $(@D)

@@ -20,7 +20,7 @@ put() {
 
 versions=$to/libexec/sluice
 put 755 "$build/sluice" "$versions/$version/sluice"
-for p in worker loader controller; do
+for p in worker loader controller nethelper; do
 	put 755 "$build/libexec/sluice-$p" "$versions/$version/sluice-$p"
 done
 

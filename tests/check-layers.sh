@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Who may include whom. common is below supervisor, worker and controller, which never include each other; worker/loader is a program of its
-# own. Inside worker/ a file includes its own folder and those left of it in ORDER; the files of worker/ itself are on top. The headers in
+# Who may include whom. common is below supervisor, worker and controller, which never include each other; worker/loader and supervisor/helper
+# are programs of their own. Inside worker/ a file includes its own folder and those left of it in ORDER; the files of worker/ itself are on top. The headers in
 # SHARED are the words all of the worker speaks. Prints each offending line and exits 1 when there is one.
 set -u
 cd "$(dirname "$0")/.." || exit 2
@@ -17,9 +17,11 @@ BEGIN {
 	for (i = 1; i <= n; i++)
 		shared[word[i]] = 1
 }
-# the part of a path that the rules are about: common, supervisor, controller, loader, a folder of worker, or worker for its own files
+# the part of a path that the rules are about: common, supervisor, helper, controller, loader, a folder of worker, or worker for its own files
 function layer(path,  p, n) {
 	n = split(path, p, "/")
+	if (p[1] == "supervisor" && n > 2)
+		return p[2]
 	if (p[1] != "worker")
 		return p[1]
 	return n > 2 ? p[2] : "worker"
@@ -50,8 +52,8 @@ function bad(why) {
 		bad("common includes nothing but common")
 	else if (top != htop)
 		bad(top " never includes " htop)
-	else if (from == "loader" || to == "loader")
-		bad("the loader is a program of its own")
+	else if (from == "loader" || to == "loader" || from == "helper" || to == "helper")
+		bad("loader and helper are programs of their own")
 	else if (header in shared || from == "worker")
 		next
 	else if (to == "worker")

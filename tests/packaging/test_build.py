@@ -11,7 +11,7 @@ from root import needs
 
 TIMEOUT = 400
 TOP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
-NAMES = ("sluice", "libexec/sluice-worker", "libexec/sluice-loader", "libexec/sluice-controller")
+NAMES = ("sluice", "libexec/sluice-worker", "libexec/sluice-loader", "libexec/sluice-controller", "libexec/sluice-nethelper")
 
 
 def test_another_directory_gives_the_same_programs():

@@ -30,7 +30,7 @@ def package(name, last=None):
     source, version = os.path.dirname(lib.PROGRAM), version_of(lib.PROGRAM)
     other = version[:-1] + last if last else version
     os.makedirs(to + "/libexec")
-    for name in ("sluice", "libexec/sluice-worker", "libexec/sluice-loader", "libexec/sluice-controller"):
+    for name in ("sluice", "libexec/sluice-worker", "libexec/sluice-loader", "libexec/sluice-controller", "libexec/sluice-nethelper"):
         with open(os.path.join(source, name), "rb") as f:
             data = f.read().replace(version.encode() + b"\0", other.encode() + b"\0")
         with open(os.path.join(to, name), "wb") as f:

@@ -13,7 +13,7 @@ from lib import BASE, HOST, Core, Threads, eq, pong
 TIMEOUT = 60
 CONFIG = BASE + "rules: ['MATCH,DIRECT']\n"
 INSTALL = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../packaging/install.sh")
-NAMES = ("sluice", "libexec/sluice-worker", "libexec/sluice-loader", "libexec/sluice-controller")
+NAMES = ("sluice", "libexec/sluice-worker", "libexec/sluice-loader", "libexec/sluice-controller", "libexec/sluice-nethelper")
 
 
 class Destination:

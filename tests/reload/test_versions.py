@@ -18,7 +18,7 @@ rules: ['MATCH,DIRECT']
 """
 TIMEOUT = 200
 TOP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
-NAMES = ("sluice", "libexec/sluice-worker", "libexec/sluice-loader", "libexec/sluice-controller")
+NAMES = ("sluice", "libexec/sluice-worker", "libexec/sluice-loader", "libexec/sluice-controller", "libexec/sluice-nethelper")
 
 
 @functools.cache
@@ -185,7 +185,7 @@ def test_workers_of_a_newer_version_that_do_not_come_up():
 
 
 def test_a_controller_of_a_newer_version_that_does_not_come_up():
-    rolled_back("libexec/sluice-controller")
+    rolled_back("libexec/sluice-controller", "libexec/sluice-nethelper")
 
 
 def test_a_downgrade():

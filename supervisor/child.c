@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Children: fork + execveat of a program held open by fd, a channel at fd 3, a log channel at fd 4, and a pidfd for the end. A child that
- * misbehaves on its channel is killed; what its end means is decided by reload.c (workers, loaders) and main.c (controller). */
+ * misbehaves on its channel is killed; what its end means is decided by reload.c (workers, loaders), controller.c and nethelper.c. */
 #include "supervisor/child.h"
 
 #include <errno.h>
@@ -25,6 +25,7 @@
 #include "supervisor/listeners.h"
 #include "supervisor/logsink.h"
 #include "supervisor/messages.h"
+#include "supervisor/nethelper.h"
 #include "supervisor/reload.h"
 #include "supervisor/state.h"
 
@@ -110,6 +111,7 @@ on_ended(struct ev_loop *loop, ev_io *io, int events)
 	images_child_gone(s, c);
 	state_page_release(s, c);
 	reload_child_gone(s, c, why);
+	nethelper_child_gone(s, c);
 	free_child(c);
 	sup_child_gone(s);
 }
@@ -202,8 +204,8 @@ struct child *
 child_spawn(struct sup *s, enum sandbox_role role, struct generation *gen, uint32_t index)
 {
 	struct child *c = new_child(s, role, gen, index);
-	uid_t uid = role == ROLE_CONTROLLER ? s->api_uid : s->worker_uid;
-	gid_t gid = role == ROLE_CONTROLLER ? s->api_gid : s->worker_gid;
+	uid_t uid = role == ROLE_CONTROLLER ? s->api_uid : role == ROLE_NETHELPER ? s->helper_uid : s->worker_uid;
+	gid_t gid = role == ROLE_CONTROLLER ? s->api_gid : role == ROLE_NETHELPER ? s->helper_gid : s->worker_gid;
 	int chan[2] = { -1, -1 }, logs[2] = { -1, -1 };
 	char name[24], uid_opt[] = "--uid", gid_opt[] = "--gid", uid_text[16], gid_text[16];
 	char *argv[] = { name, uid_opt, uid_text, gid_opt, gid_text, NULL };

@@ -4,7 +4,7 @@
 
 #include "supervisor/sup.h"
 
-/* Forks and executes the held program of a role with its channel at fd 3 and its log at fd 4. gen is NULL for the controller. NULL with the reason
+/* Forks and executes the held program of a role with its channel at fd 3 and its log at fd 4. gen is NULL but for workers. NULL with the reason
  * logged. The child is CONFIGURING. */
 struct child *child_spawn(struct sup *s, enum sandbox_role role, struct generation *gen, uint32_t index);
 /* Sends; a failure ends the child through its peer's on_gone. */

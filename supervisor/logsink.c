@@ -164,7 +164,7 @@ logsink_level_changed(struct sup *s)
 	list_each(n, &s->children) {
 		struct child *c = container_of(n, struct child, link);
 
-		if (c->role == ROLE_WORKER || c->role == ROLE_CONTROLLER)
+		if (c->role != ROLE_LOADER)
 			child_send(c, MSG_LOG_LEVEL, 0, &m, sizeof m, -1);
 	}
 }

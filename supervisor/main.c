@@ -28,6 +28,7 @@
 #include "supervisor/listeners.h"
 #include "supervisor/logsink.h"
 #include "supervisor/messages.h"
+#include "supervisor/nethelper.h"
 #include "supervisor/recover.h"
 #include "supervisor/reload.h"
 #include "supervisor/state.h"
@@ -36,7 +37,7 @@
 #include "supervisor/systemd.h"
 
 /* Used when the package's users are missing: outside every range that adduser or systemd hands out. */
-enum { FALLBACK_WORKER_ID = 64610, FALLBACK_API_ID = 64611 };
+enum { FALLBACK_WORKER_ID = 64610, FALLBACK_API_ID = 64611, FALLBACK_HELPER_ID = 64612 };
 
 /* /etc/passwd only: NSS modules have no place in this process. */
 static bool
@@ -57,6 +58,15 @@ find_user(const char *name, uid_t *uid, gid_t *gid)
 	return found;
 }
 
+static void
+choose_user(const char *name, uint32_t fallback, uid_t *uid, gid_t *gid)
+{
+	if (!find_user(name, uid, gid)) {
+		*uid = fallback;
+		*gid = fallback;
+	}
+}
+
 /* May we give children another user, and still end them? A service user with these ambient capabilities may; root in a bare container may not. */
 static bool
 may_change_users(void)
@@ -72,22 +82,17 @@ static void
 choose_users(struct sup *s)
 {
 	s->root = may_change_users();
-	s->worker_uid = s->api_uid = (uid_t)-1;
-	s->worker_gid = s->api_gid = (gid_t)-1;
+	s->worker_uid = s->api_uid = s->helper_uid = (uid_t)-1;
+	s->worker_gid = s->api_gid = s->helper_gid = (gid_t)-1;
 	if (!s->root) {
 		if (s->opt.command == CMD_RUN && s->opt.adopt == NULL && s->opt.adopt_check == NULL)
 			log_warn("started as an ordinary user: workers and controller run as uid %u too, separated by seccomp and Landlock only; ports "
 			    "below 1024 and interface-name may be refused", geteuid());
 		return;
 	}
-	if (!find_user("sluice-worker", &s->worker_uid, &s->worker_gid)) {
-		s->worker_uid = FALLBACK_WORKER_ID;
-		s->worker_gid = FALLBACK_WORKER_ID;
-	}
-	if (!find_user("sluice-api", &s->api_uid, &s->api_gid)) {
-		s->api_uid = FALLBACK_API_ID;
-		s->api_gid = FALLBACK_API_ID;
-	}
+	choose_user("sluice-worker", FALLBACK_WORKER_ID, &s->worker_uid, &s->worker_gid);
+	choose_user("sluice-api", FALLBACK_API_ID, &s->api_uid, &s->api_gid);
+	choose_user("sluice-nethelper", FALLBACK_HELPER_ID, &s->helper_uid, &s->helper_gid);
 }
 
 static void
@@ -209,6 +214,7 @@ init(struct sup *s)
 	reload_init(s);
 	lastgood_init(s);
 	control_init(s);
+	nethelper_init(s);
 	upgrade_init(s);
 }
 

@@ -20,14 +20,15 @@
 #include "supervisor/images.h"
 #include "supervisor/listeners.h"
 #include "supervisor/logsink.h"
+#include "supervisor/nethelper.h"
 #include "supervisor/reload.h"
 #include "supervisor/state.h"
 #include "supervisor/systemd.h"
 #include "supervisor/upgrade.h"
 #include "supervisor/workers.h"
 
-/* peer.state bits: worker states as they are, the controller's shifted, one for loaders. */
-enum { SHIFT_C = 4, L = 1 << 8,
+/* peer.state bits: worker states as they are, the controller's shifted, one for loaders, one for the nethelper. */
+enum { SHIFT_C = 4, L = 1 << 8, N = 1 << 9,
        W_CONF = CH_CONFIGURING, W_LIVE = CH_LIVE, W_SERVING = CH_SERVING, W_ANY = CH_ANY,
        C_CONF = CH_CONFIGURING << SHIFT_C, C_SERVING = CH_SERVING << SHIFT_C, C_ANY = CH_ANY << SHIFT_C };
 
@@ -35,7 +36,8 @@ void
 messages_set_state(struct child *c, enum child_state state)
 {
 	c->state = state;
-	c->peer.state = c->role == ROLE_LOADER ? (uint32_t)L : c->role == ROLE_CONTROLLER ? (uint32_t)state << SHIFT_C : (uint32_t)state;
+	c->peer.state = c->role == ROLE_LOADER ? (uint32_t)L : c->role == ROLE_NETHELPER ? (uint32_t)N :
+	    c->role == ROLE_CONTROLLER ? (uint32_t)state << SHIFT_C : (uint32_t)state;
 }
 
 void
@@ -86,9 +88,23 @@ reply_file(struct child *c, int fd, const char *why)
 static int
 on_ready(struct peer *p, struct wire *w, const int *fds)
 {
+	struct child *c = p->arg;
+
 	(void)w;
 	(void)fds;
-	reload_ready(((struct child *)p->arg)->sup, p->arg);
+	if (c->role == ROLE_NETHELPER)
+		messages_set_state(c, CH_SERVING);
+	else
+		reload_ready(c->sup, c);
+	return 0;
+}
+
+static int
+on_want_helper(struct peer *p, struct wire *w, const int *fds)
+{
+	(void)w;
+	(void)fds;
+	nethelper_want(p->arg);
 	return 0;
 }
 
@@ -374,10 +390,11 @@ on_image_done(struct peer *p, struct wire *w, const int *fds)
 #define FIXED(t) sizeof(t), sizeof(t)
 const struct imsg_handler messages_table[] = {
 	/* type             name           legal in               body, least and most          fds */
-	{ MSG_READY,       "READY",       W_CONF | C_CONF | C_SERVING, 0, 0,                    0, 0, on_ready },
+	{ MSG_READY,       "READY",       W_CONF | C_CONF | C_SERVING | N, 0, 0,                  0, 0, on_ready },
 	{ MSG_CONF_ERR,    "CONF_ERR",    W_CONF | C_CONF | C_SERVING | L, FIXED(struct msg_conf_err), 0, 0, on_conf_err },
 	{ MSG_STATE,       "STATE",       W_LIVE,                FIXED(struct msg_state),       1, 0, on_state },
-	{ MSG_PONG,        "PONG",        W_ANY | C_ANY,         0, 0,                          0, 0, on_pong },
+	{ MSG_WANT_HELPER, "WANT_HELPER", W_ANY,                 0, 0,                          0, 0, on_want_helper },
+	{ MSG_PONG,        "PONG",        W_ANY | C_ANY | N,     0, 0,                          0, 0, on_pong },
 	{ MSG_OPEN,        "OPEN",        W_CONF | C_CONF | C_SERVING, FIXED(struct msg_open),  0, 0, on_open },
 	{ MSG_COMPILE,     "COMPILE",     W_ANY,                 FIXED(struct msg_compile),     1, IMSG_FDS_UPTO, on_compile },
 	{ MSG_OPEN_UI,     "OPEN_UI",     C_SERVING,             4, 1024,                       0, 0, on_open_ui },

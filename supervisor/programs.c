@@ -25,6 +25,7 @@
 
 static const char *const program_name[ROLE_MAX_] = {
 	[ROLE_SUPERVISOR] = "sluice", [ROLE_LOADER] = "sluice-loader", [ROLE_WORKER] = "sluice-worker", [ROLE_CONTROLLER] = "sluice-controller",
+	[ROLE_NETHELPER] = "sluice-nethelper",
 };
 
 const char *
@@ -145,6 +146,17 @@ programs_init(struct sup *s)
 	s->programs.ipc = IMSG_VERSION;
 	str_copy(s->programs.build, sizeof s->programs.build, version_text());
 	return 0;
+}
+
+void
+programs_complete(struct sup *s)
+{
+	char self[PATH_MAX], why[PATH_MAX + 128];
+
+	if (realpath(s->program_path, self) == NULL)
+		str_copy(self, sizeof self, s->program_path);
+	if (open_beside(self, &s->programs, why, sizeof why) != 0)
+		log_warn("%s", why);
 }
 
 /* What we are about to give our privilege to must not be writable by others, and must be ours or root's. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Sets of programs: the five executables of one build, held open, so that what runs can be started again whatever happens to its files. */
+/* Sets of programs: the executables of one build, held open, so that what runs can be started again whatever happens to its files. */
 #ifndef SLUICE_SUPERVISOR_PROGRAMS_H
 #define SLUICE_SUPERVISOR_PROGRAMS_H
 
@@ -24,6 +24,8 @@ const char *programs_name(enum sandbox_role role);
 int programs_remember(struct sup *s);
 /* Opens what runs now and the programs beside it; fills s->programs. 0 or -E_NOTFOUND, logged. */
 int programs_init(struct sup *s);
+/* After an upgrade: opens the programs that the supervisor before did not know of. */
+void programs_complete(struct sup *s);
 /* Opens what an upgrade would switch to. 0, or -E_NOTFOUND / -E_PERM with why filled and *set empty. */
 int programs_candidate(struct sup *s, struct program_set *set, char *why, size_t cap);
 /* Are these the same files: device, inode, size and time of change of the content? */

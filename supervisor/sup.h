@@ -10,7 +10,8 @@
  *   files      paths -> fds, confined                            state      blobs that outlive workers; counter pages
  *   control    the socket of `sluice reload|status|stop`         logsink    records -> standard error or the journal
  *   systemd    what the service manager is told and keeps        inherit    what it gives us at the start
- *   programs   sets of programs held open                        upgrade    from one set to another; adopt carries the state over execve */
+ *   programs   sets of programs held open                        upgrade    from one set to another; adopt carries the state over execve
+ *   nethelper  the process that looks processes up, while a worker wants one; helper/ is that program */
 #ifndef SLUICE_SUPERVISOR_SUP_H
 #define SLUICE_SUPERVISOR_SUP_H
 
@@ -65,6 +66,8 @@ struct child {
 	struct peer peer;
 	enum child_state state;
 	bool stopping;			/* told to end: its end is no crash */
+	bool wants_helper;		/* worker: it asks the nethelper */
+	ev_tstamp helper_asked;		/* when it last asked for a channel to it */
 	uint32_t log_lost;
 	ev_tstamp started;
 	ev_tstamp asked;		/* when the watchdog's ping went out that it has not answered yet; 0 = none */
@@ -118,16 +121,16 @@ struct sup {
 	struct program_set programs;	/* held open: what runs and what a restart starts again */
 	struct program_set held;	/* what ran before the last upgrade, until that has proven itself; else empty */
 	bool root;			/* children can have users of their own */
-	uid_t worker_uid, api_uid;	/* (uid_t)-1: stay */
-	gid_t worker_gid, api_gid;
+	uid_t worker_uid, api_uid, helper_uid;	/* (uid_t)-1: stay */
+	gid_t worker_gid, api_gid, helper_gid;
 	struct list children;
 	struct list generations;
 	uint32_t last_generation;
 	struct generation *serving;	/* NULL before the first */
 	struct child *controller;
 	struct child *controller_next;	/* of an upgrade: it starts while the other still serves */
-	uint32_t controller_failures;
-	ev_timer controller_timer;
+	uint32_t controller_failures, helper_failures;
+	ev_timer controller_timer, helper_timer;
 	int ctl_tree_fd;		/* the tree whose controller keys are in force */
 	struct msg_job_done ctl_opts;
 	int state_fd[STATE_KINDS_];	/* sealed memfds, -1 = none */

@@ -34,6 +34,7 @@
 #include "supervisor/controller.h"
 #include "supervisor/logsink.h"
 #include "supervisor/messages.h"
+#include "supervisor/nethelper.h"
 #include "supervisor/proof.h"
 #include "supervisor/systemd.h"
 
@@ -655,6 +656,7 @@ upgrade_adopt(struct sup *s)
 	}
 	s->programs.ipc = IMSG_VERSION;
 	str_copy(s->programs.build, sizeof s->programs.build, version_text());
+	programs_complete(s);
 	log_set_level(logsink_level(s));
 	log_info("upgrade: the supervisor of %s has taken over", s->programs.build);
 }
@@ -665,6 +667,7 @@ upgrade_resume(struct sup *s)
 	block_signals(false);
 	s->upgrade->phase = UP_CONTROLLER;	/* holds reloads until converge() has looked */
 	reload_resume(s);
+	nethelper_resume(s);
 	systemd_serving(s);
 	converge(s);
 }

@@ -27,7 +27,7 @@ rules:
   - MATCH,Pick
 """
 TIMEOUT = 120
-PROGRAMS = ("sluice", "libexec/sluice-worker", "libexec/sluice-loader", "libexec/sluice-controller")
+PROGRAMS = ("sluice", "libexec/sluice-worker", "libexec/sluice-loader", "libexec/sluice-controller", "libexec/sluice-nethelper")
 
 
 class Install:

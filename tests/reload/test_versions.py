@@ -185,7 +185,7 @@ def test_workers_of_a_newer_version_that_do_not_come_up():
 
 
 def test_a_controller_of_a_newer_version_that_does_not_come_up():
-    rolled_back("libexec/sluice-controller", "libexec/sluice-nethelper")
+    rolled_back("libexec/sluice-controller")
 
 
 def test_a_downgrade():

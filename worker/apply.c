@@ -15,6 +15,7 @@
 #include "common/sandbox.h"
 #include "common/strutil.h"
 #include "worker/change.h"
+#include "worker/core/process.h"
 #include "worker/delays.h"
 #include "worker/dns/fakeip.h"
 #include "worker/dns/resolver.h"
@@ -201,6 +202,18 @@ open_dns(struct gen *g, struct cfg_err *err)
 	return rc;
 }
 
+/* Does a rule look at the client's program? A provider's update may bring one later: dispatch then asks for the helper itself. */
+static bool
+asks_for_process(const struct gen *g)
+{
+	unsigned needs = g->rules->needs;
+
+	for (size_t i = 0; i < g->sub_rules.cap; i++)
+		if (g->sub_rules.slots[i].key != NULL)
+			needs |= ((const struct rules *)g->sub_rules.slots[i].value)->needs;
+	return g->general.find_process == FIND_ALWAYS || (g->general.find_process == FIND_STRICT && (needs & NEED_PROCESS) != 0);
+}
+
 int
 apply_config(struct worker *w, int tree_fd, struct cfg_err *err)
 {
@@ -244,6 +257,8 @@ apply_config(struct worker *w, int tree_fd, struct cfg_err *err)
 
 		peer_send(&w->sup, MSG_LOG_LEVEL, 0, &level, sizeof level, NULL, 0);
 	}
+	if (asks_for_process(g))
+		process_want(w);
 	sandbox_filter(ROLE_WORKER, 2);
 	return 0;
 }

@@ -201,8 +201,6 @@ get_enums(struct general *o, const struct cfg_node *root, struct cfg_err *err)
 	if (rc == 0)
 		rc = cfg_enum(cfg_get(root, "find-process-mode"), "find-process-mode", finds, "invalid find process mode",
 		    &o->find_process, err);
-	if (rc == 0 && o->find_process == FIND_ALWAYS)
-		log_warn("find-process-mode: always does not work yet: no processes are looked up");
 	return rc;
 }
 

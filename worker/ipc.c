@@ -17,6 +17,7 @@
 #include "worker/apply.h"
 #include "worker/change.h"
 #include "worker/core/conn.h"
+#include "worker/core/process.h"
 #include "worker/drain.h"
 #include "worker/handoff.h"
 #include "worker/inbound/inbound.h"
@@ -460,6 +461,14 @@ on_log_level(struct peer *p, struct wire *b, const int *fds)
 	return 0;
 }
 
+static int
+on_helper(struct peer *p, struct wire *b, const int *fds)
+{
+	(void)b;
+	process_channel(p->arg, fds[0]);
+	return 0;
+}
+
 /* ---- the controller */
 
 static const struct imsg_handler controller_table[] = {
@@ -521,6 +530,7 @@ static const struct imsg_handler supervisor_table[] = {
 	{ MSG_PING,       "PING",      CH_ANY,           0, 0, 0, 0, on_ping },
 	{ MSG_CHANGE,     "CHANGE",    CH_ANY,           sizeof(struct msg_change), IMSG_BODY_MAX, 0, 0, on_change },
 	{ MSG_LOG_LEVEL,  "LOG_LEVEL", CH_ANY,           sizeof(struct msg_log_level), sizeof(struct msg_log_level), 0, 0, on_log_level },
+	{ MSG_HELPER,     "HELPER",    CH_ANY,           0, 0, 1, 0, on_helper },
 	{ MSG_PEER,       "PEER",      CH_SERVING | CH_DRAINING, sizeof(struct msg_peer), sizeof(struct msg_peer), 1, 0, on_peer },
 };
 

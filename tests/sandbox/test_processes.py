@@ -76,6 +76,26 @@ def test_not_dumpable(core):
         eq(core_limit.groups(), ("0", "0"), role)
 
 
+def test_nethelper():
+    """The one process that keeps capabilities: these two, as a user of its own, with /proc open and no other path."""
+    off()
+    config = CONFIG.replace('find-process-mode: "off"', "find-process-mode: strict").replace("- MATCH", "- PROCESS-NAME,x,DIRECT\n  - MATCH")
+    with Core(config, FILES) as c:
+        pid = lib.until(lambda: c.pids("nethelper"), why="a nethelper")[0]
+        lib.until(lambda: status_of(pid)["Seccomp_filters"] == "2", why="its filters")
+        st = status_of(pid)
+        root = os.getuid() == 0
+        eq((st["NoNewPrivs"], st["Seccomp"]), ("1", "2"))
+        eq([int(st["Cap" + k], 16) for k in ("Inh", "Prm", "Eff", "Amb")], [0, 1 << 2 | 1 << 19, 1 << 2 | 1 << 19, 0] if root else [0] * 4)
+        if not root:
+            return
+        eq(int(st["CapBnd"], 16), 0)
+        others = {status_of(p)["Uid"] for p in c.tree() if p != pid}
+        eq((len(set(st["Uid"].split())), len(set(st["Gid"].split())), st["Groups"].split(), st["Uid"] in others), (1, 1, [], False))
+        fds = {name for n, name in kinds(pid).items() if n > 2}
+        eq(fds - {"socket", "anon_inode:[eventpoll]", "anon_inode:[eventfd]"}, {"/proc"})
+
+
 def kinds(pid):
     out = {}
     for fd in os.listdir("/proc/%d/fd" % pid):

@@ -160,11 +160,10 @@ test_general_parse_warnings(void **state)
 	warns("iptables: {enable: true}\n", "iptables.enable does not work yet");
 	warns("tuic-server: {enable: true}\n", "tuic-server.enable does not work yet");
 	warns("ss-config: x\n", "ss-config does not work yet");
-	warns("find-process-mode: always\n", "find-process-mode: always does not work yet");
 	warns("tun: {enabel: true}\n", "tun: unknown key enabel is ignored, did you mean enable?");
 	warns("mixed-port: 1\nredir-port: 0\nrouting-mark: 0\ntun: {enable: false}\nsniffer: {enable: false}\n"
 	    "ntp: {enable: false}\n"
-	    "geo-auto-update: false\nss-config: ''\nfind-process-mode: strict\ngeox-url: {geoip: x}\nrules: []\nsluice: {}\n"
+	    "geo-auto-update: false\nss-config: ''\nfind-process-mode: always\ngeox-url: {geoip: x}\nrules: []\nsluice: {}\n"
 	    "external-controller-cors: {allow-origins: ['*']}\nexperimental: {quic-go-disable-ecn: true}\n", NULL);
 }
 

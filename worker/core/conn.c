@@ -77,6 +77,7 @@ on_free(struct loop_task *t)
 	}
 	free(c->host);
 	free(c->user);
+	free(c->process);
 	labels_free(c->labels);
 	record_put(c);
 }
@@ -229,6 +230,28 @@ conn_set_user(struct conn *c, const char *user)
 	c->user = copy;
 	c->meta.in_user = copy;
 	return 0;
+}
+
+void
+conn_set_process(struct conn *c, uint32_t uid, const char *path)
+{
+	char *copy = path[0] != '\0' ? strdup(path) : NULL, *slash;
+
+	c->meta.uid = uid;
+	if (copy == NULL)
+		return;
+	for (char *s = copy; *s != '\0';) {
+		size_t n = utf8_length(s, strlen(s));
+
+		if (n == 0)
+			*s = '?';
+		s += n > 0 ? n : 1;
+	}
+	free(c->process);
+	c->process = copy;
+	slash = strrchr(copy, '/');
+	c->meta.process_path = copy;
+	c->meta.process = slash != NULL ? slash + 1 : copy;
 }
 
 int

@@ -74,13 +74,14 @@ struct conn {
 	struct conn_labels *labels;	/* owned; NULL but after a hand-over */
 	struct ip remote_ip;		/* actually dialled */
 	const char *remote_host;	/* if no address is known: node's server name; "" */
-	struct routing *routing;	/* dispatch.c's, only while a name is looked up */
+	struct routing *routing;	/* dispatch.c's, only while a name or a program is looked up */
 	uint64_t active_ms;		/* last byte, loop time: idle time-outs are checked lazily */
 	uint64_t deadline_ms;		/* of handshake, routing and dial; 0 = none */
 	struct relay_dir dir[2];	/* 0 client to remote, 1 back */
 	struct loop_task task;
 	char *host;			/* owned; meta.host points here, or is "" */
 	char *user;			/* owned; meta.in_user points here, or is "" */
+	char *process;			/* owned path; meta.process_path and meta.process point here, or are "" */
 };
 
 enum {
@@ -106,6 +107,8 @@ struct conn *conn_record_moved(struct worker *w, enum network network);
 /* Lower-cased, trailing dot cut; an IP literal becomes dst_ip instead; -E_INVAL, -E_NOMEM. */
 int conn_set_host(struct conn *c, const char *host, size_t n);
 int conn_set_user(struct conn *c, const char *user);
+/* The program at the other end; without a path only uid is known. Bytes that are not UTF-8 are shown as '?'. */
+void conn_set_process(struct conn *c, uint32_t uid, const char *path);
 /* Bytes after the handshake; copied, at most BUF_SIZE. -E_LIMIT over it. */
 int conn_early(struct conn *c, const void *p, size_t n);
 /* Takes conn with meta filled (kind, host or dst_ip, dst_port) and reply set (may be NULL). */
@@ -133,7 +136,7 @@ enum { CONN_FDS_MAX = 6, CONN_MOVE_BYTES = 8192, CONN_MOVE_MAX = 15000 };
 int conn_freeze(struct conn *c, struct wire *out, int *fds);
 struct conn *conn_thaw(struct worker *w, struct wire *in, const int *fds, int nfds);
 
-/* dispatch.c: shared with UDP: fills c->rule and looks names up; done(c, outbound or NULL = drop, err) once, possibly later,
+/* dispatch.c: shared with UDP: fills c->rule and looks names and programs up; done(c, outbound or NULL = drop, err) once, possibly later,
  * possibly from inside. */
 void conn_route(struct conn *c, route_cb *done);
 void route_cancel(struct conn *c);
@@ -178,6 +181,7 @@ struct udp_port {
 	struct list sessions, link;	/* core's */
 };
 unsigned udp_slot(const struct conn *c);	/* of a UDP session: its port's */
+const struct ip *udp_local(const struct conn *c);	/* of a UDP session: what its client sends to; none = not known */
 void udp_port_init(struct udp_port *p);
 void udp_port_close(struct udp_port *p);	/* ends its sessions; before fd is closed */
 /* One datagram of a client. client is as the socket gave it (v4-mapped on an IPv6 socket). local is the address it was sent to

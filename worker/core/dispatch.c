@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Decides where a connection goes, and takes it there: hosts, mode, a listener's fixed proxy, rules (waiting for the resolver
- * where one needs an address), then the dial, the inbound's reply and the relay. Entered by conn_dispatch() for TCP and
- * conn_route() for UDP. Owns struct routing, which exists only while a name is looked up. The order of the steps is
- * spec/config.md 14.1. */
+ * where one needs an address, for the nethelper where one needs the client's program), then the dial, the inbound's reply and
+ * the relay. Entered by conn_dispatch() for TCP and conn_route() for UDP. Owns struct routing, which exists only while a name or
+ * a program is looked up. The order of the steps is spec/config.md 14.1. */
 #include "worker/core/conn.h"
 
 #include <stdio.h>
@@ -11,6 +11,7 @@
 
 #include "common/log.h"
 #include "common/strutil.h"
+#include "worker/core/process.h"
 #include "worker/dns/fakeip.h"
 #include "worker/group/group.h"
 
@@ -18,6 +19,7 @@ struct routing {
 	struct conn *c;
 	route_cb *done;
 	struct resolve_req req;
+	struct process_req process;
 	struct match match;
 	bool before_rules;		/* UDP: an address first */
 };
@@ -164,6 +166,7 @@ look_behind(struct conn *c)
 }
 
 static void on_resolved(void *arg, int err, const struct ip *ips, int n);
+static void on_process(void *arg, uint32_t uid, const char *path);
 
 static void
 finish(struct conn *c, route_cb *done, struct outbound *ob, int err)
@@ -173,27 +176,68 @@ finish(struct conn *c, route_cb *done, struct outbound *ob, int err)
 	done(c, ob, err);
 }
 
+/* What a wait needs, made by the first one; NULL: out of memory, and the conn is finished. */
+static struct routing *
+routing_of(struct conn *c, route_cb *done)
+{
+	struct routing *r = c->routing;
+
+	if (r != NULL)
+		return r;
+	r = calloc(1, sizeof(*r));
+	if (r == NULL) {
+		finish(c, done, NULL, E_NOMEM);
+		return NULL;
+	}
+	r->c = c;
+	r->done = done;
+	c->routing = r;
+	return r;
+}
+
 /* Waits for the address of meta.host; m is the walk so far, NULL before the rules. */
 static void
 wait_for_ip(struct conn *c, const struct match *m, route_cb *done)
 {
-	struct routing *r = c->routing;
+	struct routing *r = routing_of(c, done);
 
-	if (r == NULL) {
-		r = calloc(1, sizeof(*r));
-		if (r == NULL) {
-			finish(c, done, NULL, E_NOMEM);
-			return;
-		}
-		r->c = c;
-		r->done = done;
-		c->routing = r;
-	}
+	if (r == NULL)
+		return;
 	r->before_rules = m == NULL;
 	if (m != NULL)
 		r->match = *m;
 	r->req = (struct resolve_req){ .n = 0 };
 	resolver_ask(c->w->gen, &r->req, c->meta.host, RESOLVE_BOTH, USE_RULES, on_resolved, r);
+}
+
+/* The client's socket: its other end is our listener, or for what was taken from its way the address that it was for. */
+static struct msg_find
+client_socket(const struct conn *c)
+{
+	const struct meta *m = &c->meta;
+	struct msg_find f = { .udp = m->network == NET_UDP, .src = m->src_ip, .src_port = m->src_port, .dst = m->in_ip,
+		.dst_port = m->in_port };
+
+	if (m->kind == IN_REDIR || m->kind == IN_TPROXY || m->kind == IN_TUN) {
+		f.dst = m->dst_ip;
+		f.dst_port = m->dst_port;
+	} else if (c->udp != NULL) {
+		f.dst = *udp_local(c);
+	}
+	return f;
+}
+
+/* Waits for the client's program; false: there is nobody to ask, it stays unknown. */
+static bool
+wait_for_process(struct conn *c, const struct match *m, route_cb *done)
+{
+	struct msg_find find = client_socket(c);
+	struct routing *r = routing_of(c, done);
+
+	if (r == NULL)
+		return true;
+	r->match = *m;
+	return process_ask(c->w, &r->process, &find, on_process, r) == 0;
 }
 
 static void
@@ -213,7 +257,9 @@ walk(struct conn *c, struct match *m, route_cb *done)
 			m->resolved = true;
 			break;
 		case MATCH_NEED_PROCESS:
-			m->process_known = true;	/* nobody to ask in this process */
+			if (wait_for_process(c, m, done))
+				return;
+			m->process_known = true;
 			break;
 		case MATCH_NONE:
 			finish(c, done, c->w->gen->direct, 0);
@@ -249,9 +295,10 @@ decide(struct conn *c, route_cb *done)
 		finish(c, done, g->global, 0);
 	} else {
 		m.list = rules_for(c);
+		m.process_known = c->quiet || c->meta.kind == IN_INNER || g->general.find_process == FIND_OFF;
 		if (m.list == NULL)
 			finish(c, done, g->direct, 0);
-		else
+		else if (m.process_known || g->general.find_process == FIND_STRICT || !wait_for_process(c, &m, done))
 			walk(c, &m, done);
 	}
 }
@@ -276,10 +323,24 @@ on_resolved(void *arg, int err, const struct ip *ips, int n)
 	}
 }
 
+static void
+on_process(void *arg, uint32_t uid, const char *path)
+{
+	struct routing *r = arg;
+	struct conn *c = r->c;
+	struct match m = r->match;
+
+	conn_set_process(c, uid, path);
+	conn_touch(c);
+	m.process_known = true;
+	walk(c, &m, r->done);
+}
+
 void
 route_cancel(struct conn *c)
 {
 	resolver_cancel(&c->routing->req);
+	process_cancel(&c->routing->process);
 	free(c->routing);
 	c->routing = NULL;
 }

@@ -521,6 +521,12 @@ udp_port_close(struct udp_port *p)
 	list_remove(&p->link);
 }
 
+const struct ip *
+udp_local(const struct conn *c)
+{
+	return c->udp->local.family != 0 ? &c->udp->local : &c->meta.in_ip;
+}
+
 unsigned
 udp_slot(const struct conn *c)
 {

@@ -41,9 +41,6 @@ rule_compile(struct gen *g, struct rule *r, const char *type, const char *payloa
 	r->may_need = r->needs;
 	r->type = r->src && t->src != NULL ? t->src : t;
 	r->payload = payload;
-	/* where processes are never to be looked up, it is known that they match nothing */
-	if ((t->flags & RT_PROCESS) != 0 && g->general.find_process != FIND_OFF)
-		r->later = r->type;
 	return r->type->compile(g, r, payload, err);
 }
 
@@ -301,8 +298,7 @@ warn_later(const struct gen *g, const struct cfg_node *sub_rules)
 	for (const struct later *l = later; l < later + LATER_MAX && l->type != NULL; l++) {
 		bool sub = l->list[0] != '\0';
 
-		log_warn("%s rules %s and match nothing: %d, the first is %s%.64s%s[%d]", l->type->name,
-		    (l->type->flags & RT_PROCESS) != 0 ? "do not work yet" : "have no data", l->count, sub ? "sub-rules[" : "rules", l->list, sub ? "]" : "", l->index);
+		log_warn("%s rules have no data and match nothing: %d, the first is %s%.64s%s[%d]", l->type->name, l->count, sub ? "sub-rules[" : "rules", l->list, sub ? "]" : "", l->index);
 	}
 }
 

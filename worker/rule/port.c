@@ -92,4 +92,4 @@ const struct rule_type rule_in_port = { .name = "IN-PORT", .api_name = "InPort",
 const struct rule_type rule_dscp = { .name = "DSCP", .api_name = "DSCP", .about = ABOUT_DSCP, .compile = compile_dscp,
     .match = match_dscp };
 const struct rule_type rule_uid = { .name = "UID", .api_name = "Uid", .about = ABOUT_UID, .needs = NEED_PROCESS,
-    .flags = RT_PROCESS, .compile = compile_uid, .match = match_uid };
+    .compile = compile_uid, .match = match_uid };

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* PROCESS-NAME, PROCESS-PATH and their -REGEX and -WILDCARD forms (spec/config.md 11): the program at the other end of a
- * local connection. They compare what meta.process and meta.process_path hold; as long as nobody fills these, they match
- * nothing. Called by the engine; owns nothing beside arena memory. */
+ * local connection. They compare what core/dispatch.c has had filled in as meta.process and meta.process_path; of a client
+ * that is unknown (on another machine, or find-process-mode: off) both are empty, and nothing matches. Called by the engine;
+ * owns nothing beside arena memory. */
 #include <string.h>
 
 #include "common/strutil.h"
@@ -83,18 +84,18 @@ match_path_wildcard(const struct rule *r, const struct meta *m, struct verdict *
 }
 
 const struct rule_type rule_process_name = { .name = "PROCESS-NAME", .api_name = "ProcessName",
-    .about = ABOUT_PROCESS, .needs = NEED_PROCESS, .flags = RT_PROCESS, .compile = compile_text, .match = match_name };
+    .about = ABOUT_PROCESS, .needs = NEED_PROCESS, .compile = compile_text, .match = match_name };
 const struct rule_type rule_process_path = { .name = "PROCESS-PATH", .api_name = "ProcessPath",
-    .about = ABOUT_PROCESS_PATH, .needs = NEED_PROCESS, .flags = RT_PROCESS, .compile = compile_text, .match = match_path };
+    .about = ABOUT_PROCESS_PATH, .needs = NEED_PROCESS, .compile = compile_text, .match = match_path };
 const struct rule_type rule_process_name_regex = { .name = "PROCESS-NAME-REGEX", .api_name = "ProcessNameRegex",
-    .about = ABOUT_PROCESS, .needs = NEED_PROCESS, .flags = RT_PROCESS | RT_PAYLOAD_COMMAS, .compile = compile_regex,
+    .about = ABOUT_PROCESS, .needs = NEED_PROCESS, .flags = RT_PAYLOAD_COMMAS, .compile = compile_regex,
     .match = match_name_regex };
 const struct rule_type rule_process_path_regex = { .name = "PROCESS-PATH-REGEX", .api_name = "ProcessPathRegex",
-    .about = ABOUT_PROCESS_PATH, .needs = NEED_PROCESS, .flags = RT_PROCESS | RT_PAYLOAD_COMMAS,
+    .about = ABOUT_PROCESS_PATH, .needs = NEED_PROCESS, .flags = RT_PAYLOAD_COMMAS,
     .compile = compile_regex, .match = match_path_regex };
 const struct rule_type rule_process_name_wildcard = { .name = "PROCESS-NAME-WILDCARD",
-    .api_name = "ProcessNameWildcard", .about = ABOUT_PROCESS, .needs = NEED_PROCESS, .flags = RT_PROCESS,
+    .api_name = "ProcessNameWildcard", .about = ABOUT_PROCESS, .needs = NEED_PROCESS,
     .compile = compile_wildcard, .match = match_name_wildcard };
 const struct rule_type rule_process_path_wildcard = { .name = "PROCESS-PATH-WILDCARD",
-    .api_name = "ProcessPathWildcard", .about = ABOUT_PROCESS_PATH, .needs = NEED_PROCESS, .flags = RT_PROCESS,
+    .api_name = "ProcessPathWildcard", .about = ABOUT_PROCESS_PATH, .needs = NEED_PROCESS,
     .compile = compile_wildcard, .match = match_path_wildcard };

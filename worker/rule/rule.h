@@ -39,7 +39,6 @@ struct rule_type {
 enum { RT_PARAMS = 1,		/* takes no-resolve and src */
        RT_PAYLOAD_COMMAS = 2,	/* the target is the last field (AND, OR, NOT, SUB-RULE, -REGEX) */
        RT_NO_PAYLOAD = 4,	/* MATCH */
-       RT_PROCESS = 16,		/* the same as long as nobody looks processes up */
        RT_SUB = 32 };		/* SUB-RULE: the target is a list of sub-rules: */
 
 enum { RULE_DEPTH_MAX = 32 };	/* of AND, OR, NOT in each other, and of sub-rules: deeper ones are refused */
@@ -54,7 +53,7 @@ struct rule {
 	bool src;			/* "src" parameter: test the source */
 	bool disabled;			/* PATCH /rules/disable */
 	void *data;			/* the type's, in the arena */
-	const struct rule_type *later;	/* the type in it (own, or of a condition) that cannot work, or not yet; NULL: none */
+	const struct rule_type *later;	/* the type in it (own, or of a condition) that cannot work; NULL: none */
 	int depth;			/* of logic rules around this one */
 	uint64_t hits, misses;
 	int64_t hit_at, miss_at;	/* unix ns */

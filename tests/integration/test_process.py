@@ -156,6 +156,7 @@ def test_uid(core):
     with client(core, "bin/other", user=NOBODY) as c:
         eq(rule(c), ("Uid", "65534", "other"))
         eq(c["metadata"]["uid"], NOBODY)
+        core.wait_log(r"\[TCP\] %s:%s\(other, uid=65534\) --> " % (HOST, c["metadata"]["sourcePort"]))
 
 
 def test_asked_only_when_a_rule_needs_it(core):

@@ -24,7 +24,7 @@ struct routing {
 	bool before_rules;		/* UDP: an address first */
 };
 
-enum { CLIENT_TEXT = HOST_MAX + 16, CHAIN_TEXT = 256 };
+enum { CLIENT_TEXT = HOST_MAX + 128, CHAIN_TEXT = 256 };
 
 /* ---- the log lines of spec/api.md 2.2 */
 
@@ -34,12 +34,28 @@ net_name(const struct conn *c)
 	return c->meta.network == NET_UDP ? "UDP" : "TCP";
 }
 
+/* "ip:port", "ip:port(name)", "ip:port(uid=N)" or "ip:port(name, uid=N)". */
+static void
+client_text(const struct meta *m, char out[static CLIENT_TEXT])
+{
+	char ip[ADDR_TEXT_MAX], uid[16] = "";
+	size_t n;
+
+	hostport_text(out, CLIENT_TEXT, ip_text(&m->src_ip, ip), m->src_port);
+	if (m->process[0] == '\0' && m->uid == 0)
+		return;
+	n = strlen(out);
+	if (m->uid != 0)
+		snprintf(uid, sizeof(uid), "uid=%u", m->uid);
+	snprintf(out + n, CLIENT_TEXT - n, "(%.80s%s%s)", m->process, m->process[0] != '\0' && uid[0] != '\0' ? ", " : "", uid);
+}
+
 static void
 ends_text(const struct conn *c, char src[static CLIENT_TEXT], char dst[static CLIENT_TEXT])
 {
 	char ip[ADDR_TEXT_MAX];
 
-	hostport_text(src, CLIENT_TEXT, ip_text(&c->meta.src_ip, ip), c->meta.src_port);
+	client_text(&c->meta, src);
 	hostport_text(dst, CLIENT_TEXT, c->meta.host[0] != '\0' ? c->meta.host : ip_text(&c->meta.dst_ip, ip), c->meta.dst_port);
 }
 

@@ -243,29 +243,37 @@ systemd_stopping(struct sup *s, uint32_t grace_ms)
 
 /* ---- the timer: watchdog, slow starts, status */
 
-/* Asks every serving worker that owes no answer. One that owes it for a quarter of the watchdog's time is replaced, so the service as a whole need not
- * be. False while one is late. */
 static bool
-workers_answer(struct systemd *d, bool on_time)
+is_watched(const struct sup *s, const struct child *c)
+{
+	if (c->state != CH_SERVING || c->stopping)
+		return false;
+	return c->role == ROLE_NETHELPER || (c->role == ROLE_WORKER && c->gen == s->serving && c->gen->worker[c->index] == c);
+}
+
+/* Asks every serving worker, and the nethelper, that owes no answer. One that owes it for a quarter of the watchdog's time is replaced, so the service
+ * as a whole need not be. False while one is late. */
+static bool
+children_answer(struct systemd *d, bool on_time)
 {
 	struct sup *s = d->sup;
 	ev_tstamp now = ev_now(s->loop);
 	bool all = true;
 
-	for (int i = 0; s->serving != NULL && i < s->serving->n_workers; i++) {
-		struct child *w = s->serving->worker[i];
+	list_each(n, &s->children) {
+		struct child *c = container_of(n, struct child, link);
 
-		if (w == NULL || w->state != CH_SERVING || w->stopping)
+		if (!is_watched(s, c))
 			continue;
 		if (!on_time)		/* we were not running ourselves: that is no fault of theirs */
-			w->asked = 0;
-		if (w->asked > 0 && now - w->asked + d->period / 2 >= d->watchdog / 4) {
-			log_error("%s has not answered for %.1f s: it is replaced", w->name, now - w->asked);
-			kill(w->pid, SIGKILL);
-		} else if (w->asked > 0)
+			c->asked = 0;
+		if (c->asked > 0 && now - c->asked + d->period / 2 >= d->watchdog / 4) {
+			log_error("%s has not answered for %.1f s: it is replaced", c->name, now - c->asked);
+			kill(c->pid, SIGKILL);
+		} else if (c->asked > 0)
 			all = false;
-		else if (child_send(w, MSG_PING, 0, NULL, 0, -1) == 0)
-			w->asked = now;
+		else if (child_send(c, MSG_PING, 0, NULL, 0, -1) == 0)
+			c->asked = now;
 	}
 	return all;
 }
@@ -282,7 +290,7 @@ on_tick(struct ev_loop *loop, ev_timer *t, int events)
 	d->ticked = now;
 	if (!d->ready && !s->stopping)
 		notify(d, -1, "EXTEND_TIMEOUT_USEC=%llu", EXTEND_S * 1000000ULL);
-	if (d->watchdog > 0 && workers_answer(d, on_time) && now - d->fed + d->period / 2 >= d->watchdog / 2) {
+	if (d->watchdog > 0 && children_answer(d, on_time) && now - d->fed + d->period / 2 >= d->watchdog / 2) {
 		notify(d, -1, "WATCHDOG=1");
 		d->fed = now;
 	}

@@ -305,6 +305,7 @@ test_watchdog_needs_answers(void **state)
 	assert_int_not_equal(w.pid, -1);
 	peer_open(&w.peer, sup.loop, pair[0], "worker", NULL, 0, &w, NULL);
 	g.worker[0] = &w;
+	list_append(&sup.children, &w.link);
 	sup.serving = &g;
 	ev_timer_init(&enough, on_enough, 0.02, 0.02);
 	ev_timer_start(sup.loop, &enough);
@@ -327,6 +328,7 @@ test_watchdog_needs_answers(void **state)
 	assert_in_range(answers, 7, 11);		/* every 0.1 s */
 	assert_in_range(stage, 4, 6);			/* every 0.2 s */
 	assert_int_equal(waitpid(w.pid, NULL, WNOHANG), w.pid);		/* then it was killed, once late */
+	list_remove(&w.link);
 	sup.serving = NULL;
 	peer_close(&w.peer);
 	close(pair[1]);

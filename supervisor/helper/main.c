@@ -23,6 +23,7 @@
 #include "common/sandbox.h"
 #include "common/strutil.h"
 #include "supervisor/helper/cache.h"
+#include "supervisor/helper/local.h"
 #include "supervisor/helper/procfs.h"
 #include "supervisor/helper/sockdiag.h"
 
@@ -40,7 +41,7 @@ struct helper {
 	struct peer sup;
 	struct list clients;
 	unsigned n_clients;
-	int proc, diag;
+	int proc, diag, route;
 	uint32_t uid;			/* ours */
 	bool privileged;		/* other users' processes can be looked at */
 	bool stopping;
@@ -106,7 +107,7 @@ search(struct helper *h)
 		answer(h->asked[i].client, h->asked[i].id, s->uid, "");
 	}
 	if (!whole)
-		log_debug("the processes of %u connections were not all found in %d ms", h->n, SEARCH_MS);
+		log_debug("the processes of %u connections were not all found in %d ms of CPU", h->n, SEARCH_MS);
 	h->n = 0;
 }
 
@@ -132,7 +133,7 @@ on_find(struct peer *p, struct wire *w, const int *fds)
 	(void)fds;
 	if (wire_get(w, &q, sizeof q) != 0)
 		return -E_PROTO;
-	if (h->diag < 0 || sockdiag_find(h->diag, &q, &owner) != 0) {
+	if (h->diag < 0 || (q.udp && !local_has(h->route, &q.src)) || sockdiag_find(h->diag, &q, &owner) != 0) {
 		answer(c, p->cur_id, 0, "");
 		return 0;
 	}
@@ -308,6 +309,7 @@ open_all(struct helper *h)
 {
 	h->proc = procfs_open();
 	h->diag = h->proc >= 0 ? sockdiag_open() : -1;
+	h->route = local_open();
 	if (h->diag < 0)
 		log_warn("nethelper: %s: %s: the programs of all connections are unknown",
 		    h->proc < 0 ? "/proc" : "sock_diag (AF_NETLINK)", strerror(errno));

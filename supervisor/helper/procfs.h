@@ -9,7 +9,7 @@
 
 enum {
 	SEARCH_MAX = 1024,		/* sockets of one search */
-	/* it takes at most; what is not found by then is unknown: processes with a million descriptors must not hold up all */
+	/* of CPU at most; what is not found by then is unknown: processes with a million descriptors must not hold up all others */
 	SEARCH_MS = 150
 };
 

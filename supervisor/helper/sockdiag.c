@@ -95,7 +95,8 @@ get_ip(uint8_t family, const __be32 addr[4])
 	return ip;
 }
 
-/* Is it the socket that was asked for? A UDP socket may be bound to every address; a TCP one that waits for connections is
+/* Is it the socket that was asked for? A UDP socket may be bound to every address
+ * (main.c has made sure that src is one of ours); a TCP one that waits for connections is
  * somebody else's. */
 static bool
 fits(const struct inet_diag_msg *m, const struct msg_find *q)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the nethelper reads: a worker's question, which becomes one to the kernel, and the kernel's answer to it; then the text
+/* What the nethelper reads: a worker's question, which becomes one to the kernel, and the kernel's answers to it; then the text
  * of a link of /proc. */
 #include <assert.h>
 #include <stddef.h>
@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "common/err.h"
+#include "supervisor/helper/local.h"
 #include "supervisor/helper/procfs.h"
 #include "supervisor/helper/sockdiag.h"
 
@@ -35,6 +36,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	rc = sockdiag_read(answer, size, &q, 1, &owner);
 	assert(rc == 0 || rc == -E_NOTFOUND || rc == -E_AGAIN || rc == -E_PROTO);
 	assert((rc == 0) == (owner.inode != 0));
+	rc = local_read(answer, size, 1);
+	assert(rc == 0 || rc == 1 || rc == -E_AGAIN || rc == -E_PROTO);
 	free(answer);
 	return 0;
 }

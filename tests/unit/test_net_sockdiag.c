@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* supervisor/helper/sockdiag.c: the question's bytes, answers recorded from a kernel, and answers that no kernel sends. */
+/* supervisor/helper/sockdiag.c and local.c: the question's bytes, answers recorded from a kernel, and answers that no kernel sends. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <linux/inet_diag.h>
 #include <linux/netlink.h>
+#include <linux/rtnetlink.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -17,6 +18,7 @@
 #include "common/addr.h"
 #include "common/err.h"
 #include "common/strutil.h"
+#include "supervisor/helper/local.h"
 #include "supervisor/helper/sockdiag.h"
 
 enum { SEQ = 1, TCP_PORT = 31389, TCP_FAR = 6528, UDP_PORT = 55179, UDP6_PORT = 38965, MAPPED_PORT = 44556 };
@@ -285,12 +287,69 @@ test_find_own_sockets(void **state)
 	close(diag);
 }
 
+/* ---- addresses */
+
+static void
+test_local_addresses(void **state)
+{
+	static const struct { const char *ip; bool local; } cases[] = {
+		{ "127.0.0.1", true }, { "127.9.9.9", true }, { "::1", true }, { "192.0.2.1", false }, { "2001:db8::1", false }, { "0.0.0.0", false },
+	};
+	struct ip none = { .family = 0 }, bad = { .family = 9 }, own, any;
+	union sockaddr_any sa;
+	socklen_t len = sizeof sa;
+	int fd = local_open(), s = socket(AF_INET, SOCK_DGRAM, 0);
+	uint16_t port;
+
+	(void)state;
+	if (fd < 0)
+		skip();
+	for (size_t i = 0; i < countof(cases); i++) {
+		assert_int_equal(ip_parse(&any, cases[i].ip), 0);
+		assert_int_equal(local_has(fd, &any), cases[i].local);
+	}
+	assert_false(local_has(fd, &none));
+	assert_false(local_has(fd, &bad));
+	/* the address that this machine would send from, if it has one beside loopback */
+	assert_int_equal(ip_parse(&any, "192.0.2.1"), 0);
+	if (connect(s, &sa.sa, ip_to_sockaddr(&sa, &any, 9)) == 0) {
+		assert_int_equal(getsockname(s, &sa.sa, &len), 0);
+		ip_from_sockaddr(&own, &port, &sa.sa);
+		assert_true(local_has(fd, &own));
+		assert_int_equal(local_has(-1, &own), ip_is_loopback(&own));
+	}
+	close(s);
+	close(fd);
+}
+
+static void
+test_local_answers_damaged(void **state)
+{
+	struct rtmsg r = { .rtm_family = AF_INET, .rtm_type = RTN_LOCAL }, other = { .rtm_family = AF_INET, .rtm_type = RTN_UNICAST };
+	struct nlmsgerr e = { .error = -ENETUNREACH };
+	uint8_t b[128];
+	size_t n = put_message(b, RTM_NEWROUTE, 0, &r, sizeof r);
+
+	(void)state;
+	assert_int_equal(local_read(b, n, SEQ), 1);
+	assert_int_equal(local_read(b, n, SEQ + 1), -E_AGAIN);
+	for (size_t i = 0; i < n; i++)
+		assert_int_equal(local_read(b, i, SEQ), -E_PROTO);
+	b[0] = sizeof(struct nlmsghdr);
+	assert_int_equal(local_read(b, n, SEQ), -E_PROTO);
+	n = put_message(b, RTM_NEWROUTE, 0, &other, sizeof other);
+	assert_int_equal(local_read(b, n, SEQ), 0);
+	n = put_message(b, NLMSG_ERROR, 0, &e, sizeof e);
+	assert_int_equal(local_read(b, n, SEQ), 0);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_read_recorded), cmocka_unit_test(test_read_what_does_not_fit), cmocka_unit_test(test_read_damaged),
 		cmocka_unit_test(test_read_walk), cmocka_unit_test(test_write_ends), cmocka_unit_test(test_find_own_sockets),
+		cmocka_unit_test(test_local_addresses), cmocka_unit_test(test_local_answers_damaged),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

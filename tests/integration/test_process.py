@@ -225,14 +225,15 @@ def test_one_only_while_it_is_wanted():
 
 
 def test_killed_again_and_again(core):
-    """Whoever asks meanwhile is asked for again: a death costs a wait and no answer."""
-    for _ in range(3):
+    """No connection fails meanwhile; rules work again with the next one."""
+    def named():
+        with client(core, "bin/client-name") as c:
+            return rule(c)[1:] == ("Client-Name", "client-name")
+    for _ in range(4):
         old = until(lambda: helper(core), why="a nethelper")[0]
         kill(old, signal.SIGKILL)
-        with client(core, "bin/client-name") as c:
-            eq(rule(c)[1:], ("Client-Name", "client-name"))
+        until(named, 10, why="the client's name")
         until(lambda: helper(core) and helper(core) != [old], why="another one")
-        time.sleep(0.2)     # behind what is the back-off by now
 
 
 def test_one_that_hangs(core):
@@ -242,7 +243,7 @@ def test_one_that_hangs(core):
         began = time.monotonic()
         with client(core, "bin/client-name") as c:
             eq(rule(c), ("Match", "", ""))
-        eq(time.monotonic() - began < 5 * lib.SLOW, True)
+        eq(time.monotonic() - began < 10 * lib.SLOW, True)
     finally:
         os.kill(pid, signal.SIGCONT)
     with client(core, "bin/client-name") as c:
@@ -334,6 +335,12 @@ def test_hostile_questions():
             for body in (bytes(40), b"\xff" * 40, os.urandom(40), h.find((HOST, 0), (HOST, 0)), h.find(("192.0.2.1", 5), (HOST, 6), True)):
                 ours.send(h.message(142, body, 3))
                 eq(ours.recv(5000)[16:], struct.pack("=III", 0, 0, 0), body.hex())
+            # a socket bound to every address does not answer for the same port number of another machine
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as u:
+                u.bind(("", 0))
+                for ip, want in ((HOST, os.path.realpath(sys.executable)), ("192.0.2.1", "")):
+                    ours.send(h.message(142, h.find((ip, u.getsockname()[1]), (HOST, 6), True), 4))
+                    eq(ours.recv(5000)[28:].decode(), want, ip)
             # a crowd at once, one of them gone before the answers
             gone = h.channel()
             for i in range(200):

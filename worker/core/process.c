@@ -14,7 +14,8 @@ static struct {				/* one per process */
 	struct worker *w;
 	struct peer helper;
 	bool open, timer_made;
-	uint64_t wanted_ms;		/* when the supervisor was asked last; 0 = never */
+	bool answered;			/* there was an answer: the first helper has started */
+	uint64_t first_ms, wanted_ms;	/* when the supervisor was asked first and last; 0 = never */
 	struct list waiting;		/* struct process_req, the oldest first */
 	unsigned n;
 	uint32_t last_id;
@@ -86,6 +87,22 @@ begin(struct worker *w)
 
 /* ---- the helper */
 
+/* The helper has started: what waits has no more time than any question from now on. Deadlines thus never decrease along the list. */
+static void
+started(void)
+{
+	uint64_t latest = finder.w->loop.now_ms + PROCESS_TIMEOUT_MS;
+
+	finder.answered = true;
+	list_each(n, &finder.waiting) {
+		struct process_req *r = container_of(n, struct process_req, link);
+
+		if (r->deadline_ms > latest)
+			r->deadline_ms = latest;
+	}
+	arm();
+}
+
 static int
 on_found(struct peer *peer, struct wire *b, const int *fds)
 {
@@ -95,6 +112,8 @@ on_found(struct peer *peer, struct wire *b, const int *fds)
 	(void)fds;
 	if (wire_get(b, &m, sizeof m) != 0 || wire_get_str(b, path, sizeof path) != 0 || wire_done(b) != 0)
 		return -E_PROTO;
+	if (!finder.answered)
+		started();
 	list_each(n, &finder.waiting) {
 		struct process_req *r = container_of(n, struct process_req, link);
 
@@ -141,6 +160,8 @@ process_want(struct worker *w)
 	if (finder.open || w->test || w->sup.loop == NULL || (finder.wanted_ms != 0 && now - finder.wanted_ms < PROCESS_WANT_MS))
 		return;
 	finder.wanted_ms = now;
+	if (finder.first_ms == 0)
+		finder.first_ms = now;
 	(void)peer_send(&w->sup, MSG_WANT_HELPER, 0, NULL, 0, NULL, 0);
 }
 
@@ -157,6 +178,8 @@ process_ask(struct worker *w, struct process_req *r, const struct msg_find *find
 		finder.last_id = 1;
 	*r = (struct process_req){ .find = *find, .id = finder.last_id, .cb = cb, .arg = arg };
 	r->deadline_ms = w->loop.now_ms + PROCESS_TIMEOUT_MS;
+	if (!finder.answered && finder.first_ms != 0 && finder.first_ms + PROCESS_START_MS > r->deadline_ms)
+		r->deadline_ms = finder.first_ms + PROCESS_START_MS;
 	list_append(&finder.waiting, &r->link);
 	finder.n++;
 	if (!ev_is_active(&finder.timer))

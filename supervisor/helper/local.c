@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Is an address one of this machine's: called by main.c for UDP questions. The kernel is asked how it would route there (rtnetlink(7)); it is told
- * nothing, which this process could not. */
+/* Is an address one of this machine's: called by main.c for UDP questions. The kernel is asked how it would route there
+ * (rtnetlink(7)); it is told nothing, which this process could not. */
 #include "supervisor/helper/local.h"
 
 #include <errno.h>

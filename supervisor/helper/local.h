@@ -14,7 +14,8 @@ int local_open(void);
 /* fd may be negative: then only loopback addresses are known to be local. */
 bool local_has(int fd, const struct ip *ip);
 
-/* For local_has() and its tests: what one read() of the socket gave. 1 local, 0 not, -E_AGAIN (an answer to another question), -E_PROTO. */
+/* For local_has() and its tests: what one read() of the socket gave. 1 local, 0 not, -E_AGAIN (an answer to another question),
+ * -E_PROTO. */
 int local_read(const void *p, size_t n, uint32_t seq);
 
 #endif

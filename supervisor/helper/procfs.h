@@ -9,7 +9,7 @@
 
 enum {
 	SEARCH_MAX = 1024,		/* sockets of one search */
-	/* of CPU at most; what is not found by then is unknown: processes with a million descriptors must not hold up all others */
+	/* of CPU at most; what is not found by then is unknown: a million descriptors must not hold up all others */
 	SEARCH_MS = 150
 };
 

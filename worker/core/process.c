@@ -87,7 +87,8 @@ begin(struct worker *w)
 
 /* ---- the helper */
 
-/* The helper has started: what waits has no more time than any question from now on. Deadlines thus never decrease along the list. */
+/* The helper has started: what waits has no more time than any question from now on. Deadlines thus never decrease along the
+ * list. */
 static void
 started(void)
 {

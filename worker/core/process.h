@@ -13,7 +13,7 @@
 enum {
 	PROCESS_ASKS_MAX = 1024,	/* waiting; one more is not asked: its connection's program is unknown */
 	PROCESS_WANT_MS = 1000,		/* without a channel the supervisor is asked for one so often at most */
-	/* an answer takes a millisecond or ten; an overloaded machine must not change a route, a helper that hangs not hold us up */
+	/* an answer takes a millisecond or ten; a busy machine must not change a route, a helper that hangs not hold us up */
 	PROCESS_TIMEOUT_MS = 250,
 	/* after it was first wanted the helper starts: until its first answer questions wait to the end of this time */
 	PROCESS_START_MS = 2000

@@ -311,13 +311,13 @@ open_all(struct helper *h)
 	h->diag = h->proc >= 0 ? sockdiag_open() : -1;
 	h->route = local_open();
 	if (h->diag < 0)
-		log_warn("nethelper: %s: %s: the programs of all connections are unknown",
+		log_warn("nethelper: %s: %s: the programs of all connections are unknown (under systemd: process-rules.conf)",
 		    h->proc < 0 ? "/proc" : "sock_diag (AF_NETLINK)", strerror(errno));
 	h->privileged = holds_capabilities();
 	h->uid = geteuid();
 	if (h->diag >= 0 && !h->privileged)
 		log_warn("nethelper: without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH only programs of uid %u are known by name: "
-		    "rules for those of other users match nothing; UID rules work for all", h->uid);
+		    "rules for those of other users match nothing; UID rules work for all (under systemd: process-rules.conf)", h->uid);
 }
 
 int

@@ -192,7 +192,7 @@ static void
 test_fetch_request(void **state)
 {
 	static const char *const headers[] = { "X-Own", "1", "Host", "evil", "X-Split", "a\r\nb", "User-Agent", "mine", NULL };
-	struct fetch_opts o = { .headers = headers, .etag = "\"e\"" };
+	struct fetch_opts o = { .headers = headers, .etag = "\"e\"", .modified = "Sun, 06 Nov 1994 08:49:37 GMT" };
 	struct server s;
 	struct got g;
 	char want[512];
@@ -208,6 +208,7 @@ test_fetch_request(void **state)
 	assert_int_not_equal(g.err, 0);		/* the last place has no address */
 	(void)snprintf(want, sizeof want,
 	    "GET /dir/a?b HTTP/1.1\r\nHost: 127.0.0.1:%u\r\nX-Own: 1\r\nUser-Agent: mine\r\nIf-None-Match: \"e\"\r\n"
+	    "If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
 	    "Authorization: Basic dUB4OnA=\r\nConnection: close\r\n\r\n",
 	    s.port);
 	assert_string_equal(s.request[0], want);
@@ -242,7 +243,7 @@ test_fetch_secrets(void **state)
 static void
 test_fetch_limits(void **state)
 {
-	struct fetch_opts cut = { .size_limit = 3 }, slow = { .timeout_ms = 100 };
+	struct fetch_opts small = { .size_limit = 4 }, enough = { .size_limit = 5 }, slow = { .timeout_ms = 100 };
 	struct server s;
 	struct got g;
 
@@ -250,10 +251,18 @@ test_fetch_limits(void **state)
 	server_listen(&s);
 	(void)snprintf(s.answer[0], sizeof s.answer[0], "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
 	server_start(&s, 1);
-	g = get(&s, "/", &cut);
+	g = get(&s, "/", &small);
+	server_end(&s);
+	assert_int_equal(g.err, E_LIMIT);
+	assert_string_equal(g.text, "the answer is larger than 4 bytes");
+
+	server_listen(&s);
+	(void)snprintf(s.answer[0], sizeof s.answer[0], "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
+	server_start(&s, 1);
+	g = get(&s, "/", &enough);
 	server_end(&s);
 	assert_int_equal(g.err, 0);
-	assert_string_equal(g.body, "hel");
+	assert_string_equal(g.body, "hello");
 
 	server_listen(&s);
 	(void)snprintf(s.answer[0], sizeof s.answer[0], "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe");
@@ -267,7 +276,7 @@ test_fetch_limits(void **state)
 	for (int i = 0; i <= FETCH_REDIRECTS_MAX; i++)
 		(void)snprintf(s.answer[i], sizeof s.answer[i], "HTTP/1.1 303 See Other\r\nLocation: /%d\r\n\r\n", i);
 	server_start(&s, FETCH_REDIRECTS_MAX + 1);
-	g = get(&s, "/", &cut);
+	g = get(&s, "/", &small);
 	server_end(&s);
 	assert_int_equal(g.err, E_LIMIT);
 }

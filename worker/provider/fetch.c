@@ -46,15 +46,14 @@ struct fetch {
 	bool origin_https;
 	char *request;
 	size_t request_len, sent;
-	size_t limit;			/* of the body; cut at it, or an error */
-	bool cuts;
+	size_t limit;			/* of the body */
 	int redirects, heads;
 	bool in_body;
 	struct http1_body body;
 	int fd;
 	size_t size;
 	unsigned status;
-	char etag[FIELD_MAX], userinfo[FIELD_MAX];
+	char etag[FIELD_MAX], modified[FIELD_MAX], userinfo[FIELD_MAX];
 	char text[256];
 	size_t seen, len;
 	uint8_t in[BUFFER];
@@ -108,6 +107,7 @@ finish(struct fetch *f, int err, const char *fmt, ...)
 	va_list ap;
 
 	r.etag = f->etag;
+	r.modified = f->modified;
 	r.userinfo = f->userinfo;
 	va_start(ap, fmt);
 	(void)vsnprintf(f->text, sizeof f->text, fmt, ap);
@@ -170,7 +170,7 @@ static bool
 managed(const char *name)
 {
 	static const char *const ours[] = { "Host", "Connection", "Content-Length", "Transfer-Encoding", "Accept-Encoding",
-		"If-None-Match", "TE", "Upgrade", "Range" };
+		"If-None-Match", "If-Modified-Since", "TE", "Upgrade", "Range" };
 
 	for (size_t i = 0; i < countof(ours); i++)
 		if (strcasecmp(name, ours[i]) == 0)
@@ -215,6 +215,8 @@ build_fields(struct fetch *f, const struct fetch_opts *o)
 		add_field(f->fields, &at, "User-Agent", agent);
 	if (o->etag != NULL && o->etag[0] != '\0')
 		add_field(f->fields, &at, "If-None-Match", o->etag);
+	if (o->modified != NULL && o->modified[0] != '\0')
+		add_field(f->fields, &at, "If-Modified-Since", o->modified);
 	return 0;
 }
 
@@ -247,14 +249,10 @@ fail(struct fetch *f, int code, const char *what)
 static int
 store(struct fetch *f, const uint8_t *p, size_t n)
 {
-	bool over = n > f->limit - f->size;
-
-	if (over && !f->cuts) {
+	if (n > f->limit - f->size) {
 		finish(f, E_LIMIT, "the answer is larger than %zu bytes", f->limit);
 		return 1;
 	}
-	if (over)
-		n = f->limit - f->size;
 	while (n > 0) {
 		ssize_t r = write(f->fd, p, n);
 
@@ -265,10 +263,6 @@ store(struct fetch *f, const uint8_t *p, size_t n)
 		p += r;
 		n -= (size_t)r;
 		f->size += (size_t)r;
-	}
-	if (over) {
-		finish(f, 0, "%s", "");
-		return 1;
 	}
 	return 0;
 }
@@ -365,6 +359,7 @@ take_head(struct fetch *f)
 	if (h.status == 301 || h.status == 302 || h.status == 303 || h.status == 307 || h.status == 308)
 		return follow(f, &h);
 	copy_field(f->etag, &h, "ETag");
+	copy_field(f->modified, &h, "Last-Modified");
 	copy_field(f->userinfo, &h, "Subscription-Userinfo");
 	if (h.status == 304) {
 		finish(f, 0, "%s", "");
@@ -490,8 +485,7 @@ fetch_start(struct gen *g, const char *url, const struct fetch_opts *o, fetch_cb
 	f->cb = cb;
 	f->arg = arg;
 	f->fd = -1;
-	f->cuts = o->size_limit > 0 && o->size_limit < FETCH_SIZE_MAX;
-	f->limit = f->cuts ? o->size_limit : FETCH_SIZE_MAX;
+	f->limit = o->size_limit > 0 && o->size_limit < FETCH_SIZE_MAX ? o->size_limit : FETCH_SIZE_MAX;
 	(void)str_copy(f->url_text, sizeof f->url_text, url);
 	if (url_parse(&f->url, f->url_text) != 0 || build_fields(f, o) != 0) {
 		fetch_free(&f->task);

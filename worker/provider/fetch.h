@@ -18,7 +18,7 @@ struct outbound;
 struct fetch;
 
 enum {
-	FETCH_SIZE_MAX = 64 << 20,	/* bytes of a body: more is E_LIMIT, unless size_limit cuts it before */
+	FETCH_SIZE_MAX = 64 << 20,	/* bytes of a body: more is E_LIMIT */
 	FETCH_TIMEOUT_MS = 20000,	/* spec/config.md 9 "Fetch"; of the whole, redirects included */
 	FETCH_REDIRECTS_MAX = 10,
 	FETCH_HEADERS_MAX = 32,		/* own header fields; more are left out */
@@ -30,8 +30,10 @@ struct fetch_opts {			/* lent; copied */
 	struct outbound *via;		/* NULL: DIRECT */
 	const char *user_agent;		/* NULL: general's global-ua */
 	const char *const *headers;	/* name, value, name, value, ..., NULL; or NULL. A User-Agent here replaces the other */
-	const char *etag;		/* sent as If-None-Match; NULL or "" = not */
-	size_t size_limit;		/* the body is cut there (spec/config.md 9 size-limit); 0 = none but FETCH_SIZE_MAX */
+	const char *etag, *modified;	/* sent as If-None-Match, If-Modified-Since; NULL or "" = not */
+	/* spec/config.md 9 size-limit: 0 = none but FETCH_SIZE_MAX. The reference cuts the body there and takes what can be parsed;
+	 * a list without its end is no list, so here it is E_LIMIT */
+	size_t size_limit;
 	unsigned timeout_ms;		/* 0 = FETCH_TIMEOUT_MS */
 };
 
@@ -41,7 +43,7 @@ struct fetch_result {			/* lent but for fd */
 	unsigned status;		/* of the last answer, 0 = none */
 	int fd;				/* the body, a sealed memfd that the callback takes; -1: err is not 0, or status is 304 */
 	size_t size;
-	const char *etag, *userinfo;	/* ETag and Subscription-Userinfo of the answer, "" */
+	const char *etag, *modified, *userinfo;	/* ETag, Last-Modified and Subscription-Userinfo of the answer, "" */
 };
 typedef void fetch_cb(void *arg, const struct fetch_result *r);
 

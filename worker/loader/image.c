@@ -289,6 +289,12 @@ image_counted(const struct image_builder *b)
 	return b->h.count;
 }
 
+bool
+image_empty(const struct image_builder *b)
+{
+	return b->h.count == 0 && b->lines.n == 0;
+}
+
 void
 image_set_flags(struct image_builder *b, uint32_t flags)
 {

@@ -34,6 +34,7 @@ void image_add_word(struct image_builder *b, const char *s, size_t n);	/* not em
 void image_add_line(struct image_builder *b, const char *s, size_t n);	/* no NUL */
 void image_count(struct image_builder *b, uint32_t n);		/* adds to what the API shows */
 uint32_t image_counted(const struct image_builder *b);
+bool image_empty(const struct image_builder *b);		/* nothing counted, no line */
 void image_set_flags(struct image_builder *b, uint32_t flags);
 /* The sealed file in *fd. 0, -E_NOMEM, -E_LIMIT or -E_SYS; frees b in any case. */
 int image_finish(struct image_builder *b, int *fd);

@@ -17,14 +17,20 @@ enum { FIELDS_MAX = 16 };
 struct reader {
 	struct image_builder *b;
 	const struct ruleset_job *job;
+	unsigned line;		/* of the file, from 1; 0: it has none */
 	unsigned warnings;
 };
 
 static void
 warn(struct reader *r, const char *what, const char *s, size_t n)
 {
-	if (r->warnings++ < RULESET_WARNINGS_MAX)
-		log_warn("rule-provider %s: %s [%.*s]", r->job->name, what, n < 256 ? (int)n : 256, s);
+	char line[24] = "";
+
+	if (r->warnings++ >= RULESET_WARNINGS_MAX)
+		return;
+	if (r->line > 0)
+		(void)snprintf(line, sizeof line, " line %u:", r->line);
+	log_warn("rule-provider %s:%s %s [%.*s]", r->job->name, line, what, n < 256 ? (int)n : 256, s);
 }
 
 /* ---- entries */
@@ -157,14 +163,16 @@ is_space(char c)
 	return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
-/* The next line of p[*at..n), trimmed when asked. */
+/* The next line of the input from *at on, trimmed when asked. */
 static bool
-next_line(const char *p, size_t n, size_t *at, bool trim, const char **line, size_t *len)
+next_line(struct reader *r, size_t *at, bool trim, const char **line, size_t *len)
 {
-	const char *end;
+	const char *p = r->job->p, *end;
+	size_t n = r->job->n;
 
 	if (*at >= n)
 		return false;
+	r->line++;
 	*line = p + *at;
 	end = memchr(*line, '\n', n - *at);
 	*len = end != NULL ? (size_t)(end - *line) : n - *at;
@@ -176,13 +184,29 @@ next_line(const char *p, size_t n, size_t *at, bool trim, const char **line, siz
 	return true;
 }
 
+/* Many servers answer with a page or an object that says what is wrong; neither can begin a list. */
 static int
-read_text(struct reader *r)
+refuse_page(const struct reader *r, struct cfg_err *err)
+{
+	const char *p = r->job->p;
+	size_t n = r->job->n;
+
+	for (; n > 0 && is_space(*p); n--)
+		p++;
+	if (n == 0 || (*p != '<' && *p != '{'))
+		return 0;
+	return cfg_fail(err, NULL, NULL, "this is a page and no list of rules: %.*s", n < 40 ? (int)n : 40, p);
+}
+
+static int
+read_text(struct reader *r, struct cfg_err *err)
 {
 	const char *line;
 	size_t at = 0, len;
 
-	while (next_line(r->job->p, r->job->n, &at, true, &line, &len))
+	if (refuse_page(r, err) != 0)
+		return -E_INVAL;
+	while (next_line(r, &at, true, &line, &len))
 		if (len > 0 && line[0] != '#' && !(len > 1 && line[0] == '/' && line[1] == '/'))
 			take(r, line, len);
 	return 0;
@@ -196,7 +220,7 @@ read_yaml(struct reader *r, struct cfg_err *err)
 	size_t at = 0, len;
 	bool head = false;
 
-	while (next_line(r->job->p, r->job->n, &at, false, &line, &len)) {
+	while (next_line(r, &at, false, &line, &len)) {
 		int n;
 
 		if (!head) {
@@ -244,7 +268,7 @@ read_any(struct reader *r, struct cfg_err *err)
 	}
 	switch (j->format) {
 	case FORMAT_TEXT:
-		return read_text(r);
+		return read_text(r, err);
 	case FORMAT_YAML:
 		return read_yaml(r, err);
 	case FORMAT_INLINE:
@@ -267,6 +291,8 @@ ruleset_compile(const struct ruleset_job *job, int *fd, uint32_t *count, struct 
 	rc = read_any(&r, err);
 	if (r.warnings > RULESET_WARNINGS_MAX)
 		log_warn("rule-provider %s: %u entries are not valid and left out", job->name, r.warnings);
+	if (rc == 0 && r.warnings > 0 && job->format != FORMAT_INLINE && image_empty(r.b))
+		rc = cfg_fail(err, NULL, NULL, "none of its %u entries is valid", r.warnings);
 	if (rc != 0) {
 		image_abandon(r.b);
 		return rc;

@@ -357,6 +357,41 @@ valid(struct msg_compile *m)
 	    (m->path[0] == '\0') == (m->format == FORMAT_INLINE);
 }
 
+/* Whether a's first bytes, that many, are b's. */
+static bool
+same_bytes(int a, int b, off_t size)
+{
+	static char x[65536], y[65536];
+	ssize_t n;
+
+	for (off_t at = 0; at < size; at += n) {
+		n = pread(a, x, sizeof x, at);
+		if (n <= 0 || pread(b, y, (size_t)n, at) != n || memcmp(x, y, (size_t)n) != 0)
+			return false;
+	}
+	return true;
+}
+
+/* Whether the file of a record holds these bytes already, and its image is of them: then nothing is compiled or written. */
+static bool
+holds(struct sup *s, const struct image *im, int payload)
+{
+	struct identity now, new = identify(payload);
+	char why[512] = "";
+	bool same;
+	int file;
+
+	if (im->state != IDLE || !im->known || im->err != 0)
+		return false;
+	file = files_open(s, im->what.path, why, sizeof why);
+	if (file < 0)
+		return false;
+	now = identify(file);
+	same = identical(&im->of, &now) && new.size == now.size && same_bytes(file, payload, now.size);
+	close(file);
+	return same;
+}
+
 /* A new content for a file, from the lead of the generation that serves. */
 static void
 ask_with_payload(struct sup *s, struct child *w, uint32_t id, const struct msg_compile *m, int payload)
@@ -366,6 +401,10 @@ ask_with_payload(struct sup *s, struct child *w, uint32_t id, const struct msg_c
 
 	if (w->index != 0 || w->gen != s->serving || w->state != CH_SERVING || main == NULL || main->declared < w->gen->number) {
 		answer_error(w, id, E_PERM, "this file is not of the configuration");
+		goto out;
+	}
+	if (holds(s, main, payload)) {
+		answer(w, id, main);
 		goto out;
 	}
 	im = make(s, m);

@@ -31,7 +31,9 @@
 #include "worker/patch.h"
 #include "worker/registry.h"
 #include "worker/rule/rule.h"
+#include "worker/rule_sets.h"
 #include "worker/sections.h"
+#include "worker/source.h"
 #include "worker/stream/stream.h"
 
 enum { INBOUNDS_MAX = 256, CA_MAX = 16 << 20 };
@@ -152,6 +154,7 @@ static const struct {
 	{ "proxy-groups", groups_parse },
 	{ "dialer-proxy", link_dialers },
 	{ "rule-providers", sections_rule_providers },
+	{ "content of rule-providers", rule_sets_load },
 	{ "listeners", inbounds_parse },
 	{ "rules", rules_parse },
 	{ "hosts", hosts_parse },
@@ -169,7 +172,7 @@ load_state(struct gen *g)
 	if (g->general.store_selected && ipc_state(STATE_SELECT, &w) && groups_load(g, &w) != 0)
 		log_warn("stored selections cannot be read: they start anew");
 	if (ipc_state(STATE_NODES, &w))
-		nodes_restore(g, &w);
+		sources_restore(g->w, &w);
 	if (ipc_state(STATE_DELAYS, &w) && delays_load(g, &w) != 0)
 		log_warn("stored delays cannot be read: they start anew");
 	if (ipc_state(STATE_RULES, &w))
@@ -285,6 +288,7 @@ apply_serve(struct worker *w)
 		health_start(w);
 	}
 	nodes_start(w);
+	sources_start(w);
 	worker_touch(w);
 }
 

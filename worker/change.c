@@ -18,10 +18,9 @@
 #include "worker/group/group.h"
 #include "worker/ipc.h"
 #include "worker/loop/pool.h"
-#include "worker/nodes.h"
 #include "worker/patch.h"
-#include "worker/provider/ruleset.h"
 #include "worker/rule/rule.h"
+#include "worker/source.h"
 
 enum { NAME_TEXT_MAX = 1024, TOLD_MAX = 64 };
 
@@ -121,7 +120,7 @@ switch_rules(struct worker *w, struct wire *in)
 	return 204;
 }
 
-/* ---- rule sets */
+/* ---- providers */
 
 static struct told {		/* what the lead told and waits for; id 0 = free */
 	uint32_t id;
@@ -164,45 +163,6 @@ change_result(uint32_t id, struct msg_result *r)
 		}
 }
 
-struct late_ack {
-	struct worker *w;
-	uint32_t seq;
-};
-
-static void
-on_renewed(void *arg, int err, const char *text)
-{
-	struct late_ack *a = arg;
-	struct msg_result r = { .status = err == 0 ? 204 : 503 };
-
-	str_copy(r.text, sizeof r.text, text);
-	peer_send(&a->w->sup, MSG_CHANGE_ACK, a->seq, &r, sizeof r, NULL, 0);
-	free(a);
-}
-
-/* True when the acknowledgement comes later. */
-static bool
-renew_rule_set(struct worker *w, uint32_t seq, struct wire *in, int *status, const char **text)
-{
-	char name[NAME_TEXT_MAX];
-	struct rule_provider *p = wire_get_str(in, name, sizeof name) == 0 ? rule_provider_find(w->gen, name) : NULL;
-	struct late_ack *a = p != NULL ? calloc(1, sizeof *a) : NULL;
-
-	if (p == NULL) {	/* of a generation that does not have it */
-		*status = 204;
-		return false;
-	}
-	if (a != NULL) {
-		*a = (struct late_ack){ w, seq };
-		if (rule_provider_renew(p, on_renewed, a) == 0)
-			return true;
-		free(a);
-	}
-	*status = 503;
-	*text = "too many updates are waiting";
-	return false;
-}
-
 void
 change_apply(struct worker *w, const struct msg_change *m, struct wire *payload)
 {
@@ -233,11 +193,8 @@ change_apply(struct worker *w, const struct msg_change *m, struct wire *payload)
 		r.status = delays_take(w->gen, payload);
 		break;
 	case CHANGE_NODES:
-		if (nodes_renew(w, m->seq, payload, &r.status, &text))
-			return;
-		break;
 	case CHANGE_RULE_SET:
-		if (renew_rule_set(w, m->seq, payload, &r.status, &text))
+		if (sources_renew(w, m, payload, &r.status, &text))
 			return;
 		break;
 	default:

@@ -10,7 +10,7 @@
 #include "worker/health.h"
 #include "worker/inbound/inbound.h"
 #include "worker/ipc.h"
-#include "worker/nodes.h"
+#include "worker/source.h"
 
 /* A worker that has handed everything over within a millisecond still answers what the controller had asked it. */
 enum { LINGER_MS = 50 };
@@ -56,7 +56,7 @@ drain_start(struct worker *w)
 	w->serving = false;
 	began_ms = w->loop.now_ms;
 	health_stop(w);
-	nodes_stop(w);
+	sources_stop(w);
 	watch(w);
 	handoff_give(w);
 	log_debug("draining, %u connections", w->n_conns);
@@ -78,7 +78,7 @@ drain_stop(struct worker *w, uint32_t grace_ms)
 {
 	stopping = true;
 	health_stop(w);
-	nodes_stop(w);
+	sources_stop(w);
 	watch(w);
 	ev_timer_stop(w->loop.ev, &grace_timer);
 	ev_timer_init(&grace_timer, on_grace, grace_ms / 1000.0, 0);

@@ -183,8 +183,7 @@ query_peer_gone(struct peer *p)
 		if (dns_asks[i].peer == p)
 			dns_asks[i].peer = NULL;
 	query_delay_peer_gone(p);
-	query_nodes_peer_gone(p);
-	query_update_peer_gone(p);
+	query_providers_peer_gone(p);
 	query_explain_peer_gone(p);
 }
 

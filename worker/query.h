@@ -24,13 +24,11 @@ void show_connections(struct worker *w, struct wire *out);
 void query_delay(struct worker *w, struct peer *p, uint32_t id, struct wire *args, bool group);
 void query_before_select(struct worker *w, struct peer *p, uint32_t id, struct wire *args);
 void query_delay_peer_gone(struct peer *p);
-/* query_nodes.c: asynchronous; 0 or -E_PROTO */
+/* query_providers.c: asynchronous; 0 or -E_PROTO */
 int query_update_nodes(struct worker *w, struct peer *p, uint32_t id, struct wire *args);
 int query_check_nodes(struct worker *w, struct peer *p, uint32_t id, struct wire *args);
-void query_nodes_peer_gone(struct peer *p);
-/* query_update.c: asynchronous; 0 or -E_PROTO */
 int query_update_rules(struct worker *w, struct peer *p, uint32_t id, struct wire *args);
-void query_update_peer_gone(struct peer *p);
+void query_providers_peer_gone(struct peer *p);
 /* query_explain.c: asynchronous; 0 or -E_PROTO */
 int query_explain(struct worker *w, struct peer *p, uint32_t id, struct wire *args);
 void query_explain_peer_gone(struct peer *p);

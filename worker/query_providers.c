@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* PUT /providers/proxies/NAME and GET .../healthcheck, run by the lead. At most ASKS_MAX at once, then 503; one that lost
- * its controller goes on. */
+/* PUT /providers/proxies/NAME, GET .../healthcheck and PUT /providers/rules/NAME, run by the lead. At most ASKS_MAX at once, then
+ * 503; one that lost its controller goes on. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,6 +9,7 @@
 #include "worker/nodes.h"
 #include "worker/provider/provider.h"
 #include "worker/query.h"
+#include "worker/rule_sets.h"
 
 enum { ASKS_MAX = 256, NAME_TEXT_MAX = 1024 };
 
@@ -19,7 +20,7 @@ static struct ask {
 } asks[ASKS_MAX];
 
 void
-query_nodes_peer_gone(struct peer *p)
+query_providers_peer_gone(struct peer *p)
 {
 	for (int i = 0; i < ASKS_MAX; i++)
 		if (asks[i].peer == p)
@@ -89,6 +90,20 @@ query_update_nodes(struct worker *w, struct peer *p, uint32_t id, struct wire *a
 		finish(a, 204, "");
 	else
 		nodes_update(w, name, finish, a);
+	return 0;
+}
+
+int
+query_update_rules(struct worker *w, struct peer *p, uint32_t id, struct wire *args)
+{
+	char name[NAME_TEXT_MAX];
+	struct ask *a;
+
+	if (wire_get_str(args, name, sizeof name) != 0)
+		return -E_PROTO;
+	a = new_ask(p, id);
+	if (a != NULL)
+		rule_sets_update(w, name, finish, a);
 	return 0;
 }
 

@@ -19,7 +19,7 @@ sections_rule_providers(struct gen *g, const struct cfg_node *root, struct cfg_e
 {
 	int rc = provider_check_rules(g, root, err);
 
-	return rc != 0 ? rc : rule_providers_load(g, root, err);
+	return rc != 0 ? rc : rule_providers_parse(g, root, err);
 }
 
 int

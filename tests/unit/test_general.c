@@ -219,7 +219,7 @@ test_sections_providers_cases(void **state)
 	refuses("rule-providers: {r: {type: file, behavior: domain, path: ../x.yaml}}\n",
 	    "path is not subpath of home directory or SAFE_PATHS: ../x.yaml");
 	takes("rule-providers: {r: {type: file, behavior: domain, path: ./x.yaml}}\n");
-	warns("rule-providers: {r: {type: http, url: 'http://x', behavior: domain}}\n", "rule-provider r is not downloaded yet");
+	takes("rule-providers: {r: {type: http, url: 'http://x', behavior: domain, interval: -1, size-limit: '-1', proxy: p, header: {A: [b]}}}\n");
 }
 
 /* ---- GET /configs */

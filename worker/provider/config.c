@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Checks of proxy-providers: (spec/config.md 9) and rule-providers: (10). Called by sections.c; owns nothing. Providers are
- * not read yet: each is named in the log. A path that leads out of the working directory is asked from the supervisor, which
+/* Checks of proxy-providers: (spec/config.md 9) and rule-providers: (10). Called by sections.c; owns nothing. A path that leads out of the working directory is asked from the supervisor, which
  * alone knows what is allowed. */
 #include "worker/provider/config.h"
 
@@ -309,9 +308,6 @@ provider_check_rules(struct gen *g, const struct cfg_node *root, struct cfg_err 
 		if (rc != 0)
 			return rc;
 		warn_keys(c, "rule-provider", rule_keys);
-		if (str_equal(cfg_text(cfg_get(c, "type")), "http"))
-			log_warn("line %u: rule-provider %.128s is not downloaded yet: its stored file is used, if there is one",
-			    c->line, cfg_key(c));
 	}
 	return 0;
 }

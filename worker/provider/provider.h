@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* A proxy-provider: its options, its nodes, and how a new list of nodes takes the place of the old one (spec/config.md 9).
- * What it reads comes from the loader as a tree; where the bytes come from is the business of worker/nodes.c.
+ * What it reads comes from the loader as a tree; where the bytes come from is the business of worker/source.c.
  *
  * A node whose map (after override) is as it was keeps its struct outbound, with history, delays and connections: an update
  * that changes nothing changes nothing. Nodes that vanish are kept until nothing can refer to them any more
@@ -19,6 +19,7 @@
 
 struct outbound;
 struct batch;
+struct source;
 
 enum {
 	NODES_RETIRED_MAX = 16384, /* nodes of former lists that wait; at the cap updates are refused */
@@ -58,7 +59,7 @@ struct provider {
 	uint32_t version; /* moves when the nodes change */
 	int64_t updated_ns; /* Unix time; 0 = never */
 	struct userinfo info;
-	void *job; /* worker/nodes.c's: an update under way */
+	struct source *source; /* worker/source.h: where its nodes come from; NULL in tests */
 };
 
 struct retired;

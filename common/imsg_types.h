@@ -74,7 +74,7 @@ enum imsg_type {
 	/* loader */
 	MSG_JOB = 100,	/* S>L	msg_job, 1 fd = input */
 	MSG_JOB_DONE,	/* L>S	msg_job_done, 1 fd = sealed result of JOB_CONFIG */
-	MSG_IMAGE_DONE,	/* L>S	msg_image_done, 1 fd = sealed result of JOB_IMAGE */
+	MSG_IMAGE_DONE,	/* L>S	msg_image_done, 1 fd = sealed result of JOB_IMAGE, JOB_CONVERT */
 
 	/* old worker <-> new worker (hand-over) */
 	MSG_MOVE = 120,	/* W>W	msg_move + wire per object, fds: see worker/handoff.c */
@@ -224,11 +224,12 @@ enum query_kind {
 struct msg_query { uint32_t kind, reserved; };
 struct msg_answer { int32_t status; uint32_t reserved; };	/* 200, or an HTTP error status, then wire str message */
 
-enum job_kind { JOB_CONFIG = 1, JOB_IMAGE };
+enum job_kind { JOB_CONFIG = 1, JOB_IMAGE, JOB_CONVERT };
 struct msg_job {
-	uint32_t kind, flags;
-	uint32_t image, format;		/* of JOB_IMAGE: enum image_kind, enum image_format */
-	char name[COMPILE_NAME_MAX];
+	uint32_t kind;
+	uint32_t to;			/* of JOB_CONVERT: enum image_format of the result */
+	uint32_t image, format;		/* of JOB_IMAGE, JOB_CONVERT: enum image_kind, enum image_format of the input */
+	char name[COMPILE_NAME_MAX];	/* of JOB_CONVERT: the file's, for messages */
 };
 struct msg_job_done {
 	uint32_t workers;		/* 0 = automatic */

@@ -21,6 +21,7 @@
 #include "supervisor/change.h"
 #include "supervisor/child.h"
 #include "supervisor/control.h"
+#include "supervisor/convert.h"
 #include "supervisor/files.h"
 #include "supervisor/images.h"
 #include "supervisor/inherit.h"
@@ -294,6 +295,9 @@ main(int argc, char **argv)
 		return 0;
 	case CMD_TEST:
 		return test_config(&s);
+	case CMD_CONVERT:
+		init(&s);
+		return convert_run(&s);
 	case CMD_RUN:
 		return run(&s);
 	default:

@@ -15,6 +15,7 @@
 #include "supervisor/change.h"
 #include "supervisor/child.h"
 #include "supervisor/control.h"
+#include "supervisor/convert.h"
 #include "supervisor/files.h"
 #include "supervisor/generations.h"
 #include "supervisor/images.h"
@@ -116,7 +117,9 @@ on_conf_err(struct peer *p, struct wire *w, const int *fds)
 
 	(void)fds;
 	m.key[sizeof m.key - 1] = m.text[sizeof m.text - 1] = '\0';
-	if (c->compiles)
+	if (c->sup->convert != NULL)
+		convert_failed(c->sup, &m);
+	else if (c->compiles)
 		images_failed(c->sup, c, &m);
 	else
 		reload_conf_err(c->sup, c, &m);
@@ -383,7 +386,10 @@ on_image_done(struct peer *p, struct wire *w, const int *fds)
 	struct child *c = p->arg;
 	BODY(struct msg_image_done, m, w);
 
-	images_done(c->sup, c, &m, fds[0]);
+	if (c->sup->convert != NULL)
+		convert_done(c->sup, &m, fds[0]);
+	else
+		images_done(c->sup, c, &m, fds[0]);
 	return 0;
 }
 

@@ -52,6 +52,7 @@ static const struct {
 	{ "explain", CMD_EXPLAIN, "HOST[:PORT] [-src IP[:PORT]] [-network udp] ...: which rule decides, and why the others do not" },
 	{ "upgrade", CMD_UPGRADE, "switch to the programs that were installed over the running ones; waits" },
 	{ "stop", CMD_STOP, "end the service; waits" },
+	{ "convert-ruleset", CMD_CONVERT, "BEHAVIOR FORMAT IN OUT: make another format of a rule set" },
 };
 
 void
@@ -59,7 +60,7 @@ options_help(void)
 {
 	printf("usage: sluice [command] [options]\n\ncommands:\n");
 	for (size_t i = 0; i < countof(commands); i++)
-		printf("  %-10s %s\n", commands[i].name, commands[i].help);
+		printf("  %-16s %s\n", commands[i].name, commands[i].help);
 	printf("\noptions (one dash or two; also -name=value):\n");
 	for (size_t i = 0; i < O_COUNT; i++) {
 		char names[64];
@@ -187,6 +188,11 @@ options_parse(struct options *o, int argc, char **argv)
 			return bad("unknown command", argv[1]);
 		o->command = commands[k].command;
 		i = 2;
+		if (o->command == CMD_CONVERT) {
+			o->operand = argv + 2;
+			o->n_operands = argc - 2;
+			return 0;
+		}
 	}
 	for (; i < argc; i++) {
 		const char *name = argv[i] + 1 + (argv[i][0] == '-' && argv[i][1] == '-'), *eq = strchr(argv[i], '=');

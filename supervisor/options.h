@@ -6,7 +6,8 @@
 #include <limits.h>
 #include <stdbool.h>
 
-enum command { CMD_RUN, CMD_TEST, CMD_VERSION, CMD_HELP, CMD_RELOAD, CMD_RESTART, CMD_STATUS, CMD_STOP, CMD_UPGRADE, CMD_EXPLAIN };
+enum command { CMD_RUN, CMD_TEST, CMD_VERSION, CMD_HELP, CMD_RELOAD, CMD_RESTART, CMD_STATUS, CMD_STOP, CMD_UPGRADE, CMD_EXPLAIN,
+	       CMD_CONVERT };
 enum { OPTION_WORDS_MAX = 16 };
 
 struct options {
@@ -17,6 +18,8 @@ struct options {
 	bool geodata_mode;		/* -m */
 	struct { const char *key, *word; } words[OPTION_WORDS_MAX];	/* of explain: host, and what else is known of the connection */
 	int n_words;
+	char *const *operand;		/* of convert-ruleset: what follows it, n_operands of them */
+	int n_operands;
 	bool force;			/* of upgrade: also to the same build */
 	const char *adopt, *adopt_check;	/* the state's descriptor: given by the supervisor before, for upgrade.c; NULL = none */
 	const char *ext_ctl, *ext_ctl_unix, *ext_ui, *secret;	/* NULL = not overridden */

@@ -109,6 +109,7 @@ struct systemd;
 struct inherited;
 struct images;
 struct upgrade;
+struct convert;
 
 struct sup {
 	struct ev_loop *loop;
@@ -145,6 +146,7 @@ struct sup {
 	struct inherited *inherited;	/* NULL: nothing given, or the first generation serves */
 	struct images *images;
 	struct upgrade *upgrade;
+	struct convert *convert;	/* NULL but for that command */
 	char rollback_note[512];	/* why the last good configuration was put back; "" = it was not, or another has come since */
 	char upgrade_note[512];		/* why the last upgrade was rolled back; "" = it was not */
 	int log_level;			/* of standard error */

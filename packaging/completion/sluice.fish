@@ -9,6 +9,8 @@ complete -c sluice -n __fish_use_subcommand -a status -d 'Print the processes an
 complete -c sluice -n __fish_use_subcommand -a explain -d 'Which rule decides, and why'
 complete -c sluice -n __fish_use_subcommand -a upgrade -d 'Switch to the programs that were installed'
 complete -c sluice -n __fish_use_subcommand -a stop -d 'End the service'
+complete -c sluice -n __fish_use_subcommand -a convert-ruleset -d 'Make another format of a rule set'
+complete -c sluice -n '__fish_seen_subcommand_from convert-ruleset' -F
 complete -c sluice -s d -l home -x -a '(__fish_complete_directories)' -d 'Working directory'
 complete -c sluice -s f -l file -rF -d 'Configuration file'
 complete -c sluice -o config -x -d 'Configuration as base64 text'

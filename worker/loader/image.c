@@ -14,7 +14,6 @@
 
 enum {
 	LOAD_OF_8 = 12,		/* of 16: names a bucket of 8 holds on average, doubled */
-	PATTERN_MAX = 1024,
 	IDX_RANGES_MIN = 64,
 	IDX_BITS_MAX = 16,
 	GRAM_BITS_MIN = 512,
@@ -27,6 +26,7 @@ struct vec {
 };
 struct name { uint64_t hash; uint64_t flags; };
 struct range { uint64_t from[2], to[2]; };	/* IPv4 in the lower half */
+_Static_assert(sizeof(struct range) == sizeof(struct image_range6), "the same struct");
 
 struct image_builder {
 	struct image_header h;
@@ -146,7 +146,7 @@ add_labels(struct image_builder *b, const char *s, size_t n, unsigned flags, boo
 static bool
 lower(char *out, const char *s, size_t n)
 {
-	if (n == 0 || n >= PATTERN_MAX)
+	if (n == 0 || n >= IMAGE_PATTERN_MAX)
 		return false;
 	for (size_t i = 0; i < n; i++)
 		out[i] = (char)(s[i] >= 'A' && s[i] <= 'Z' ? s[i] - 'A' + 'a' : s[i]);
@@ -169,31 +169,43 @@ labels_valid(const char *s, size_t n)
 }
 
 bool
-image_add_pattern(struct image_builder *b, const char *s, size_t n)
+image_read_pattern(const char *s, size_t n, char p[static IMAGE_PATTERN_MAX], const char **name, unsigned *flags)
 {
-	char p[PATTERN_MAX], *at = p;
-	unsigned flags = IMAGE_HERE;
-
 	if (!lower(p, s, n) || is_space(p[0]) || is_space(p[n - 1]) || memchr(p, '/', n) != NULL || memchr(p, '\0', n) != NULL)
 		return false;
-	if (n == 1 && p[0] == '+')
-		return true;	/* valid, and matches nothing in a set */
-	if (n > 2 && p[0] == '+' && p[1] == '.') {
-		flags = IMAGE_HERE | IMAGE_BELOW;
-		at += 2;
-	} else if (p[0] == '.') {
-		flags = IMAGE_BELOW;
-		at += 1;
+	*name = p;
+	*flags = IMAGE_HERE;
+	if (n == 1 && p[0] == '+') {
+		*flags = 0;
+		return true;
 	}
-	n -= (size_t)(at - p);
-	return labels_valid(at, n) && add_labels(b, at, n, flags, true);
+	if (n > 2 && p[0] == '+' && p[1] == '.') {
+		*flags = IMAGE_HERE | IMAGE_BELOW;
+		*name += 2;
+	} else if (p[0] == '.') {
+		*flags = IMAGE_BELOW;
+		*name += 1;
+	}
+	return labels_valid(*name, n - (size_t)(*name - p));
+}
+
+bool
+image_add_pattern(struct image_builder *b, const char *s, size_t n)
+{
+	char p[IMAGE_PATTERN_MAX];
+	const char *name;
+	unsigned flags;
+
+	if (!image_read_pattern(s, n, p, &name, &flags))
+		return false;
+	return flags == 0 || add_labels(b, name, strlen(name), flags, true);
 }
 
 bool
 image_add_key(struct image_builder *b, const char *s, size_t n)
 {
 	bool below = n > 2 && s[0] == '+' && s[1] == '.';
-	char p[PATTERN_MAX];
+	char p[IMAGE_PATTERN_MAX];
 
 	if (!lower(p, s, n))
 		return false;
@@ -205,7 +217,7 @@ image_add_key(struct image_builder *b, const char *s, size_t n)
 bool
 image_add_name(struct image_builder *b, const char *s, size_t n, unsigned flags)
 {
-	char p[PATTERN_MAX];
+	char p[IMAGE_PATTERN_MAX];
 
 	return n <= HOST_MAX && lower(p, s, n) && labels_valid(p, n) && add_labels(b, p, n, flags, false);
 }
@@ -461,6 +473,15 @@ merge(struct vec *v)
 	return v->n = n + 1;
 }
 
+const struct image_range6 *
+image_ranges(struct image_builder *b, uint8_t family, size_t *n)
+{
+	struct vec *v = family == 4 ? &b->r4[0] : &b->r6[0];
+
+	*n = merge(v);
+	return (const struct image_range6 *)(const void *)v->p;
+}
+
 static void
 put_index(struct out *o, struct image_builder *b, const struct image_range4 *r, size_t n)
 {
@@ -561,7 +582,6 @@ put_ranges(struct out *o, struct image_builder *b, bool src)
 	if (!src && n4 >= IDX_RANGES_MIN)
 		put_index(o, b, out, n4);
 	free(out);
-	_Static_assert(sizeof(struct range) == sizeof(struct image_range6), "the same struct");
 	if (src)
 		put_part(o, b, IMAGE_SRC6, b->r6[src].p, n6);
 	else

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* sluice-loader: one job, then exit. Started by the supervisor with its channel at fd 3 and the log channel at fd 4; has no
  * network and no file system, and what its input can do to it ends with it. Reads one MSG_JOB with the input's fd, answers with
- * MSG_JOB_DONE and the sealed tree, with MSG_IMAGE_DONE and the sealed image, or with MSG_CONF_ERR. Exit status: 0 when an
+ * MSG_JOB_DONE and the sealed tree, with MSG_IMAGE_DONE and the sealed image or list, or with MSG_CONF_ERR. Exit status: 0 when an
  * answer was sent. */
 #include <errno.h>
 #include <poll.h>
@@ -20,6 +20,7 @@
 #include "common/memfd.h"
 #include "common/sandbox.h"
 #include "common/strutil.h"
+#include "worker/loader/convert.h"
 #include "worker/loader/limits.h"
 #include "worker/loader/provider_proxy.h"
 #include "worker/loader/ruleset.h"
@@ -189,11 +190,12 @@ load_proxies(const struct input *in, struct msg_image_done *done, int *fd, struc
 	return rc;
 }
 
-/* Makes an image of rule data, or of proxies. */
+/* Makes an image of rule data, or of proxies; or another format of a rule set. */
 static int
 load_image(int input, struct msg_job *job, struct msg_image_done *done, int *fd, struct cfg_err *err)
 {
-	struct ruleset_job r = { .kind = job->image, .format = job->format, .name = job->name };
+	bool convert = job->kind == JOB_CONVERT;
+	struct ruleset_job r = { .kind = job->image, .format = job->format, .name = job->name, .is_file = convert };
 	struct input in = { 0 };
 	int rc;
 
@@ -210,7 +212,7 @@ load_image(int input, struct msg_job *job, struct msg_image_done *done, int *fd,
 	} else if (rc == 0) {
 		r.p = in.p;
 		r.n = in.n;
-		rc = ruleset_compile(&r, fd, &done->count, err);
+		rc = convert ? ruleset_convert(&r, job->to, fd, &done->count, err) : ruleset_compile(&r, fd, &done->count, err);
 	}
 	free(in.p);
 	return rc;
@@ -251,7 +253,7 @@ main(int argc, char **argv)
 			log_error("loader: no job: %s", err_text(rc));
 		return 1;
 	}
-	if (job.kind != JOB_CONFIG && job.kind != JOB_IMAGE) {
+	if (job.kind < JOB_CONFIG || job.kind > JOB_CONVERT) {
 		log_error("loader: unknown job %u", job.kind);
 		return 1;
 	}

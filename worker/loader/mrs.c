@@ -110,7 +110,7 @@ mend_utf8(char *s, size_t n)
 
 /* Reads the name that ends at node; false when it is too long. */
 static bool
-climb(struct image_builder *b, const uint32_t *parent, const uint8_t *labels, uint32_t node)
+climb(mrs_key_cb *cb, void *arg, const uint32_t *parent, const uint8_t *labels, uint32_t node)
 {
 	char key[KEY_MAX];
 	size_t n = 0;
@@ -121,11 +121,11 @@ climb(struct image_builder *b, const uint32_t *parent, const uint8_t *labels, ui
 		key[n++] = (char)labels[node - 1];
 	}
 	mend_utf8(key, n);
-	return n > 0 && image_add_key(b, key, n);
+	return n > 0 && cb(arg, key, n);
 }
 
 static int
-read_domains(struct image_builder *b, struct bytes in)
+read_domains(mrs_key_cb *cb, void *arg, struct bytes in)
 {
 	struct bytes leaves, bitmap, labels;
 	uint64_t n_leaves, n_bitmap, n_labels, node = 0, edge = 0;
@@ -150,7 +150,7 @@ read_domains(struct image_builder *b, struct bytes in)
 	}
 	for (uint64_t i = 1; i <= edge; i++)
 		if (bit(&leaves, n_leaves, i))
-			(void)climb(b, parent, labels.p, (uint32_t)i);
+			(void)climb(cb, arg, parent, labels.p, (uint32_t)i);
 	free(parent);
 	return 0;
 }
@@ -181,33 +181,35 @@ read_ranges(struct image_builder *b, struct bytes in)
 	return 0;
 }
 
+/* Checks the head: the rest in *in, the number of entries in *count. */
 static int
-read_payload(struct image_builder *b, const struct ruleset_job *job, const uint8_t *p, size_t n, struct cfg_err *err)
+read_head(const struct ruleset_job *job, const uint8_t *p, size_t n, struct bytes *in, uint32_t *count, struct cfg_err *err)
 {
-	uint64_t extra, count;
-	struct bytes in;
+	uint64_t extra, entries;
 
 	if (n < HEADER || memcmp(p, "MRS\1", 4) != 0)
 		return cfg_fail(err, NULL, NULL, "invalid MrsMagic bytes");
 	if (p[4] != (job->kind == IMAGE_DOMAIN ? 0 : 1))
 		return cfg_fail(err, NULL, NULL, "invalid behavior");
-	count = be64(p + 5);
+	entries = be64(p + 5);
 	extra = be64(p + 13);
 	if (extra > n - HEADER || n - HEADER - extra < 1)
 		return cfg_fail(err, NULL, NULL, "length is invalid");
-	in = (struct bytes){ p + HEADER + extra, n - HEADER - (size_t)extra };
-	if (in.p[0] != 1)
+	*in = (struct bytes){ p + HEADER + extra, n - HEADER - (size_t)extra };
+	if (in->p[0] != 1)
 		return cfg_fail(err, NULL, NULL, "version is invalid");
-	in.p++;
-	in.n--;
-	image_count(b, count > INT32_MAX ? INT32_MAX : (uint32_t)count);
-	return job->kind == IMAGE_DOMAIN ? read_domains(b, in) : read_ranges(b, in);
+	in->p++;
+	in->n--;
+	*count = entries > INT32_MAX ? INT32_MAX : (uint32_t)entries;
+	return 0;
 }
 
-int
-mrs_read(struct image_builder *b, const struct ruleset_job *job, struct cfg_err *err)
+/* Names go to cb, ranges to b. */
+static int
+read_all(const struct ruleset_job *job, mrs_key_cb *cb, void *arg, struct image_builder *b, uint32_t *count, struct cfg_err *err)
 {
 	uint8_t *p = NULL;
+	struct bytes in;
 	size_t n = 0;
 	int rc;
 
@@ -215,9 +217,34 @@ mrs_read(struct image_builder *b, const struct ruleset_job *job, struct cfg_err 
 		return cfg_fail(err, NULL, NULL, "invalid format");
 	rc = unpack(job, &p, &n);
 	if (rc == 0)
-		rc = read_payload(b, job, p, n, err);
+		rc = read_head(job, p, n, &in, count, err);
+	if (rc == 0)
+		rc = job->kind == IMAGE_DOMAIN ? read_domains(cb, arg, in) : read_ranges(b, in);
 	free(p);
 	if (rc == -E_PROTO)
 		(void)cfg_fail(err, NULL, NULL, "length is invalid");
 	return rc;
+}
+
+static bool
+add_key(void *arg, const char *key, size_t n)
+{
+	return image_add_key(arg, key, n);
+}
+
+int
+mrs_read(struct image_builder *b, const struct ruleset_job *job, struct cfg_err *err)
+{
+	uint32_t count = 0;
+	int rc = read_all(job, add_key, b, b, &count, err);
+
+	if (rc == 0)
+		image_count(b, count);
+	return rc;
+}
+
+int
+mrs_each(const struct ruleset_job *job, mrs_key_cb *cb, void *arg, uint32_t *count, struct cfg_err *err)
+{
+	return job->kind != IMAGE_DOMAIN ? -E_INVAL : read_all(job, cb, arg, NULL, count, err);
 }

@@ -12,11 +12,12 @@
 #include "common/log.h"
 #include "common/strutil.h"
 
-enum { FIELDS_MAX = 16 };
+enum { FIELDS_MAX = 16, PAGE_SHOWN = 40 };
 
 struct reader {
-	struct image_builder *b;
 	const struct ruleset_job *job;
+	ruleset_entry_cb *entry;
+	void *arg;
 	unsigned line;		/* of the file, from 1; 0: it has none */
 	unsigned warnings;
 };
@@ -30,18 +31,28 @@ warn(struct reader *r, const char *what, const char *s, size_t n)
 		return;
 	if (r->line > 0)
 		(void)snprintf(line, sizeof line, " line %u:", r->line);
-	log_warn("rule-provider %s:%s %s [%.*s]", r->job->name, line, what, n < 256 ? (int)n : 256, s);
+	log_warn("%s%s:%s %s [%.*s]", r->job->is_file ? "" : "rule-provider ", r->job->name, line, what,
+	    n < 256 ? (int)n : 256, s);
+}
+
+static void
+take(struct reader *r, const char *s, size_t n)
+{
+	const char *why = r->entry(r->arg, s, n);
+
+	if (why != NULL)
+		warn(r, why, s, n);
 }
 
 /* ---- entries */
 
-static void
-take_domain(struct reader *r, const char *s, size_t n)
+static const char *
+take_domain(void *arg, const char *s, size_t n)
 {
-	if (image_add_pattern(r->b, s, n))
-		image_count(r->b, 1);
-	else
-		warn(r, "invalid domain:", s, n);
+	if (!image_add_pattern(arg, s, n))
+		return "invalid domain:";
+	image_count(arg, 1);
+	return NULL;
 }
 
 /* "ip/bits", or one address. */
@@ -62,17 +73,16 @@ read_prefix(struct prefix *p, const char *s, size_t n)
 	return true;
 }
 
-static void
-take_ipcidr(struct reader *r, const char *s, size_t n)
+static const char *
+take_ipcidr(void *arg, const char *s, size_t n)
 {
 	struct prefix p;
 
-	if (!read_prefix(&p, s, n)) {
-		warn(r, "invalid Ipcidr:", s, n);
-		return;
-	}
-	image_add_prefix(r->b, &p, false);
-	image_count(r->b, 1);
+	if (!read_prefix(&p, s, n))
+		return "invalid Ipcidr:";
+	image_add_prefix(arg, &p, false);
+	image_count(arg, 1);
+	return NULL;
 }
 
 static bool
@@ -86,21 +96,21 @@ is_ascii(const char *s)
 
 /* "TYPE", payload and parameters; true when the rule went into a table. */
 static bool
-index_rule(struct reader *r, const char *type, char *payload, char *const *param, int n)
+index_rule(struct image_builder *b, const char *type, char *payload, char *const *param, int n)
 {
 	bool src = strcmp(type, "SRC-IP-CIDR") == 0, asks = !src;
 	size_t len = strlen(payload);
 	struct prefix p;
 
 	if (strcmp(type, "DOMAIN") == 0)
-		return is_ascii(payload) && image_add_name(r->b, payload, len, IMAGE_HERE);
+		return is_ascii(payload) && image_add_name(b, payload, len, IMAGE_HERE);
 	if (strcmp(type, "DOMAIN-SUFFIX") == 0)
-		return is_ascii(payload) && image_add_name(r->b, payload, len, IMAGE_HERE | IMAGE_BELOW);
+		return is_ascii(payload) && image_add_name(b, payload, len, IMAGE_HERE | IMAGE_BELOW);
 	if (strcmp(type, "DOMAIN-KEYWORD") == 0) {
 		if (len == 0 || !is_ascii(payload))
 			return false;
 		str_lower(payload);
-		image_add_word(r->b, payload, len);
+		image_add_word(b, payload, len);
 		return true;
 	}
 	if ((!src && strcmp(type, "IP-CIDR") != 0 && strcmp(type, "IP-CIDR6") != 0) || prefix_parse(&p, payload) != 0)
@@ -112,22 +122,20 @@ index_rule(struct reader *r, const char *type, char *payload, char *const *param
 			asks = false;
 	}
 	if (asks)
-		image_set_flags(r->b, IMAGE_WANTS_IP);
-	image_add_prefix(r->b, &p, src);
+		image_set_flags(b, IMAGE_WANTS_IP);
+	image_add_prefix(b, &p, src);
 	return true;
 }
 
-static void
-take_classical(struct reader *r, const char *s, size_t n)
+static const char *
+take_classical(void *arg, const char *s, size_t n)
 {
 	char text[RULESET_LINE_MAX], *field[FIELDS_MAX], *next = text;
 	int fields = 0;
 	char *comma;
 
-	if (n >= sizeof text || memchr(s, '\0', n) != NULL || memchr(s, ',', n) == NULL) {
-		warn(r, "parse rule error:", s, n);
-		return;
-	}
+	if (n >= sizeof text || memchr(s, '\0', n) != NULL || memchr(s, ',', n) == NULL)
+		return "parse rule error:";
 	memcpy(text, s, n);
 	text[n] = '\0';
 	for (; next != NULL && fields < FIELDS_MAX; next = comma) {
@@ -138,21 +146,11 @@ take_classical(struct reader *r, const char *s, size_t n)
 	}
 	for (char *c = field[0]; *c != '\0'; c++)
 		*c = (char)(*c >= 'a' && *c <= 'z' ? *c - 'a' + 'A' : *c);
-	if (index_rule(r, field[0], field[1], field + 2, fields - 2))
-		image_count(r->b, 1);
+	if (index_rule(arg, field[0], field[1], field + 2, fields - 2))
+		image_count(arg, 1);
 	else
-		image_add_line(r->b, s, n);
-}
-
-static void
-take(struct reader *r, const char *s, size_t n)
-{
-	if (r->job->kind == IMAGE_DOMAIN)
-		take_domain(r, s, n);
-	else if (r->job->kind == IMAGE_IPCIDR)
-		take_ipcidr(r, s, n);
-	else
-		take_classical(r, s, n);
+		image_add_line(arg, s, n);
+	return NULL;
 }
 
 /* ---- formats */
@@ -189,13 +187,19 @@ static int
 refuse_page(const struct reader *r, struct cfg_err *err)
 {
 	const char *p = r->job->p;
-	size_t n = r->job->n;
+	size_t n = r->job->n, shown = 0;
+	uint32_t line = 1;
 
 	for (; n > 0 && is_space(*p); n--)
-		p++;
+		line += *p++ == '\n';
 	if (n == 0 || (*p != '<' && *p != '{'))
 		return 0;
-	return cfg_fail(err, NULL, NULL, "this is a page and no list of rules: %.*s", n < 40 ? (int)n : 40, p);
+	while (shown < n && shown < PAGE_SHOWN && (unsigned char)p[shown] >= ' ' && p[shown] != 0x7f)
+		shown++;
+	(void)cfg_fail(err, NULL, NULL, "this is a page and no list of rules: %.*s", (int)shown, p);
+	if (err != NULL)
+		err->line = line;
+	return -E_INVAL;
 }
 
 static int
@@ -254,49 +258,68 @@ read_inline(struct reader *r, struct cfg_err *err)
 	return 0;
 }
 
-static int
-read_any(struct reader *r, struct cfg_err *err)
+int
+ruleset_each(const struct ruleset_job *job, ruleset_entry_cb *entry, void *arg, unsigned *bad, struct cfg_err *err)
 {
-	const struct ruleset_job *j = r->job;
+	struct reader r = { .job = job, .entry = entry, .arg = arg };
+	int rc;
 
-	if (j->kind >= IMAGE_GEOSITE) {
-		if (j->format == FORMAT_DAT && j->kind != IMAGE_ASN)
-			return geodat_read(r->b, j, err);
-		if (j->format == FORMAT_MMDB && j->kind != IMAGE_GEOSITE)
-			return mmdb_read(r->b, j, err);
-		return cfg_fail(err, NULL, NULL, "invalid format");
-	}
-	switch (j->format) {
+	switch (job->format) {
 	case FORMAT_TEXT:
-		return read_text(r, err);
+		rc = read_text(&r, err);
+		break;
 	case FORMAT_YAML:
-		return read_yaml(r, err);
+		rc = read_yaml(&r, err);
+		break;
 	case FORMAT_INLINE:
-		return read_inline(r, err);
-	case FORMAT_MRS:
-		return mrs_read(r->b, j, err);
+		rc = read_inline(&r, err);
+		break;
 	default:
 		return cfg_fail(err, NULL, NULL, "invalid format");
 	}
+	if (r.warnings > RULESET_WARNINGS_MAX)
+		log_warn("%s%s: %u entries are not valid and left out", job->is_file ? "" : "rule-provider ", job->name, r.warnings);
+	*bad = r.warnings;
+	return rc;
+}
+
+int
+ruleset_read(struct image_builder *b, const struct ruleset_job *j, struct cfg_err *err)
+{
+	static ruleset_entry_cb *const takers[] = {
+		[IMAGE_DOMAIN] = take_domain, [IMAGE_IPCIDR] = take_ipcidr, [IMAGE_CLASSICAL] = take_classical
+	};
+	unsigned bad = 0;
+	int rc;
+
+	if (j->kind >= IMAGE_GEOSITE) {
+		if (j->format == FORMAT_DAT && j->kind != IMAGE_ASN)
+			return geodat_read(b, j, err);
+		if (j->format == FORMAT_MMDB && j->kind != IMAGE_GEOSITE)
+			return mmdb_read(b, j, err);
+		return cfg_fail(err, NULL, NULL, "invalid format");
+	}
+	if (j->format == FORMAT_MRS)
+		return mrs_read(b, j, err);
+	rc = ruleset_each(j, takers[j->kind], b, &bad, err);
+	if (rc == 0 && bad > 0 && j->format != FORMAT_INLINE && image_empty(b))
+		rc = cfg_fail(err, NULL, NULL, "none of its %u entries is valid", bad);
+	return rc;
 }
 
 int
 ruleset_compile(const struct ruleset_job *job, int *fd, uint32_t *count, struct cfg_err *err)
 {
-	struct reader r = { .b = image_begin(job->kind), .job = job };
+	struct image_builder *b = image_begin(job->kind);
 	int rc;
 
-	if (r.b == NULL)
+	if (b == NULL)
 		return -E_NOMEM;
-	rc = read_any(&r, err);
-	if (r.warnings > RULESET_WARNINGS_MAX)
-		log_warn("rule-provider %s: %u entries are not valid and left out", job->name, r.warnings);
-	if (rc == 0 && r.warnings > 0 && job->format != FORMAT_INLINE && image_empty(r.b))
-		rc = cfg_fail(err, NULL, NULL, "none of its %u entries is valid", r.warnings);
+	rc = ruleset_read(b, job, err);
 	if (rc != 0) {
-		image_abandon(r.b);
+		image_abandon(b);
 		return rc;
 	}
-	*count = image_counted(r.b);
-	return image_finish(r.b, fd);
+	*count = image_counted(b);
+	return image_finish(b, fd);
 }

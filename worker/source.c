@@ -35,6 +35,7 @@ enum step { IDLE, WAITING, FETCHING, COMPILING, TELLING };
 
 struct waiter {
 	struct list link;
+	bool late; /* asked when the update under way had begun: it waits for one that begins now */
 	source_done_fn *done;
 	void *arg;
 };
@@ -191,6 +192,29 @@ sources_renew(struct worker *w, const struct msg_change *m, struct wire *in, int
 static void start(struct source *s);
 static void arm(struct worker *w);
 
+/* Answers those that waited for the update that is over; the others wait for the next. */
+static void
+answer(struct source *s, int status, const char *text)
+{
+	bool again = false;
+
+	list_each_safe(n, tmp, &s->waiters) {
+		struct waiter *k = container_of(n, struct waiter, link);
+
+		if (k->late && s->w->serving) {
+			k->late = false;
+			again = true;
+			continue;
+		}
+		list_remove(&k->link);
+		s->n_waiters--;
+		k->done(k->arg, status, text);
+		free(k);
+	}
+	if (again)
+		start(s);
+}
+
 static void
 on_due(struct ev_loop *loop, ev_timer *t, int events)
 {
@@ -262,17 +286,10 @@ finish(struct source *s, int status, const char *text)
 		log_error("[Provider] %.128s pull error: %s", s->name, text);
 	(void)str_copy(s->why, sizeof s->why, text);
 	schedule(s, ok);
-	list_each_safe(n, tmp, &s->waiters) {
-		struct waiter *k = container_of(n, struct waiter, link);
-
-		list_remove(&k->link);
-		s->n_waiters--;
-		k->done(k->arg, status, text);
-		free(k);
-	}
 	worker_touch(s->w);
 	if (changed)
 		s->type->changed(s);
+	answer(s, status, text);
 }
 
 static void
@@ -434,6 +451,7 @@ source_update(struct source *s, source_done_fn *done, void *arg)
 		done(arg, 503, "too many updates are waiting");
 		return;
 	}
+	k->late = s->step > WAITING;
 	k->done = done;
 	k->arg = arg;
 	list_append(&s->waiters, &k->link);

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """`sluice convert-ruleset`: each format into each other, what bad input is told, and that a failure leaves the output alone."""
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -31,7 +32,7 @@ class Folder:
 
     def convert(self, *words, stdin=b"", program=None):
         r = subprocess.run([os.path.abspath(program or lib.PROGRAM), "convert-ruleset", *words], cwd=self.dir, input=stdin, capture_output=True, timeout=20 * lib.SLOW)
-        return r.returncode, r.stdout, r.stderr.decode()
+        return r.returncode, r.stdout, re.sub(r".*sandbox is off in this build.*\n", "", r.stderr.decode())
 
 
 def test_every_format_into_every_other():

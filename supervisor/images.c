@@ -213,6 +213,16 @@ identical(const struct identity *a, const struct identity *b)
 	return a->dev == b->dev && a->ino == b->ino && a->size == b->size && a->mtime_ns == b->mtime_ns;
 }
 
+/* Whether the lead that sent the content still leads what serves. If not, its successor has looked at the file already. */
+static bool
+leads(const struct sup *s, struct image *im)
+{
+	list_each(n, &im->waiters)
+		if (container_of(n, struct waiter, link)->worker->gen == s->serving)
+			return true;
+	return false;
+}
+
 /* A new content was compiled, or could not be: written to its file first, so that who asks for the file gets this image; a
  * file that cannot be written refuses the content, because the other workers could not have it. The record was for this
  * content alone. */
@@ -222,9 +232,14 @@ finish_payload(struct image *im)
 	struct sup *s = im->sup;
 	struct image *main = find(s, &im->what);
 	char why[512] = "";
-	int rc = im->err == 0 ? files_replace(s, im->what.path, im->payload, why, sizeof why) : 0;
-	int file = rc == 0 && im->err == 0 ? files_open(s, im->what.path, why, sizeof why) : -1;
+	int rc, file;
 
+	if (im->err == 0 && !leads(s, im)) {
+		im->err = E_BUSY;
+		str_copy(im->text, sizeof im->text, "the configuration was replaced meanwhile");
+	}
+	rc = im->err == 0 ? files_replace(s, im->what.path, im->payload, why, sizeof why) : 0;
+	file = rc == 0 && im->err == 0 ? files_open(s, im->what.path, why, sizeof why) : -1;
 	if (im->err == 0 && file < 0) {
 		im->err = rc != 0 ? (uint32_t)-rc : E_SYS;
 		str_copy(im->text, sizeof im->text, why);

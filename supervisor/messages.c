@@ -249,8 +249,11 @@ on_change(struct peer *p, struct wire *w, const int *fds)
 	(void)fds;
 	if (m.kind == 0 || m.kind >= CHANGE_KINDS_)
 		return -E_PROTO;
-	if (c->role == ROLE_WORKER && (c->index != 0 || c->gen != c->sup->serving))
+	if (c->role == ROLE_WORKER && (c->index != 0 || c->gen != c->sup->serving)) {
+		if (p->cur_id != 0)
+			messages_result(p, p->cur_id, 503, NULL, "the configuration was replaced meanwhile");
 		return 0;
+	}
 	changes_start(c->sup, c->role == ROLE_CONTROLLER || p->cur_id != 0 ? c : NULL, p->cur_id, c->role == ROLE_WORKER ? c : NULL,
 	    &m, w->p + w->off, wire_left(w));
 	return 0;

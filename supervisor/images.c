@@ -9,6 +9,9 @@
  *
  *   IDLE -> WAITING (for a place among IMAGE_JOBS_MAX) -> RUNNING (a loader) -> IDLE, with the image or the reason there is none
  *
+ * A new content of a file, a download of the lead's, is compiled for every record of that file (a geodata file has one for
+ * each list) before any of it counts: then it is written, and all of them have their images; or one reason refuses it.
+ *
  * A serving worker may only ask for what its generation asked for while it was built: it has met the network since. */
 #include "supervisor/images.h"
 
@@ -43,6 +46,16 @@ struct waiter {
 	struct child *worker;
 	uint32_t id;
 };
+struct content {			/* a new one, for all the records of a file */
+	struct sup *sup;
+	struct msg_compile what;	/* as asked */
+	struct child *asker;		/* NULL: gone */
+	uint32_t id;
+	int fd;				/* a sealed memfd */
+	unsigned left;			/* jobs that are not over */
+	uint32_t err;			/* enum err_code: the first that failed */
+	char text[512];
+};
 struct image {
 	struct list link;
 	struct sup *sup;
@@ -51,7 +64,7 @@ struct image {
 	struct identity of;		/* what fd, or err, was made of */
 	struct identity next;		/* what input is */
 	int input;			/* while WAITING */
-	int payload;			/* input is a new content for the file: kept until it can be written there; -1 */
+	struct content *content;	/* NULL, or this is no record of a file but a job of that content; content counts it */
 	int fd;				/* the image, -1 */
 	uint32_t err, count;		/* enum err_code */
 	char text[512];
@@ -66,6 +79,7 @@ struct image {
 struct images {
 	struct list all;		/* in the order they wait */
 	unsigned count, running, jobs_max;
+	bool starting;			/* run_next() is at work */
 };
 
 static void run_next(struct sup *s);
@@ -103,13 +117,19 @@ same(const struct image *im, const struct msg_compile *m)
 	    (!named || !strcmp(im->what.name, m->name));
 }
 
+static bool
+same_file(const struct image *im, const struct msg_compile *m)
+{
+	return im->what.kind == m->kind && im->what.format == m->format && m->path[0] != '\0' && !strcmp(im->what.path, m->path);
+}
+
 static struct image *
 find(struct sup *s, const struct msg_compile *m)
 {
 	list_each(n, &s->images->all) {
 		struct image *im = container_of(n, struct image, link);
 
-		if (im->payload == -1 && same(im, m))
+		if (im->content == NULL && same(im, m))
 			return im;
 	}
 	return NULL;
@@ -126,7 +146,7 @@ make(struct sup *s, const struct msg_compile *m)
 		return NULL;
 	im->sup = s;
 	im->what = *m;
-	im->input = im->payload = im->fd = -1;
+	im->input = im->fd = -1;
 	list_init(&im->waiters);
 	ev_timer_init(&im->timer, on_timeout, LOADER_TIMEOUT_S, 0);
 	im->timer.data = im;
@@ -139,7 +159,6 @@ static void
 drop(struct image *im)
 {
 	close_fd(&im->fd);
-	close_fd(&im->payload);
 	list_remove(&im->link);
 	im->sup->images->count--;
 	free(im);
@@ -213,52 +232,75 @@ identical(const struct identity *a, const struct identity *b)
 	return a->dev == b->dev && a->ino == b->ino && a->size == b->size && a->mtime_ns == b->mtime_ns;
 }
 
-/* Whether the lead that sent the content still leads what serves. If not, its successor has looked at the file already. */
-static bool
-leads(const struct sup *s, struct image *im)
+/* Gives the images of a content that was written to the records of its file; file: what is there now. */
+static void
+give_out(struct content *c, int file)
 {
-	list_each(n, &im->waiters)
-		if (container_of(n, struct waiter, link)->worker->gen == s->serving)
-			return true;
-	return false;
+	list_each(n, &c->sup->images->all) {
+		struct image *im = container_of(n, struct image, link);
+		struct image *main = im->content == c ? find(c->sup, &im->what) : NULL;
+
+		if (im->content != c)
+			continue;
+		im->of = identify(file);
+		if (c->asker != NULL && same(im, &c->what))
+			answer(c->asker, c->id, im);
+		if (main == NULL)
+			continue;
+		close_fd(&main->fd);
+		main->fd = im->fd;
+		main->of = im->of;
+		main->known = main->fd != -1;
+		main->err = 0;
+		main->count = im->count;
+		im->fd = -1;
+	}
 }
 
-/* A new content was compiled, or could not be: written to its file first, so that who asks for the file gets this image; a
- * file that cannot be written refuses the content, because the other workers could not have it. The record was for this
- * content alone. */
+/* Every job of a content is over. It is written to its file first, so that who asks for the file gets these images; a file
+ * that cannot be written refuses the content, because the other workers could not have it. */
 static void
-finish_payload(struct image *im)
+finish_content(struct content *c)
 {
-	struct sup *s = im->sup;
-	struct image *main = find(s, &im->what);
-	char why[512] = "";
-	int rc, file;
+	struct sup *s = c->sup;
+	int file = -1;
 
-	if (im->err == 0 && !leads(s, im)) {
-		im->err = E_BUSY;
-		str_copy(im->text, sizeof im->text, "the configuration was replaced meanwhile");
+	/* another generation has looked at the file already, and nobody would tell its workers */
+	if (c->err == 0 && (c->asker == NULL || c->asker->gen != s->serving)) {
+		c->err = E_BUSY;
+		str_copy(c->text, sizeof c->text, "the configuration was replaced meanwhile");
 	}
-	rc = im->err == 0 ? files_replace(s, im->what.path, im->payload, why, sizeof why) : 0;
-	file = rc == 0 && im->err == 0 ? files_open(s, im->what.path, why, sizeof why) : -1;
-	if (im->err == 0 && file < 0) {
-		im->err = rc != 0 ? (uint32_t)-rc : E_SYS;
-		str_copy(im->text, sizeof im->text, why);
-	} else if (im->err == 0) {
-		im->of = identify(file);
-		if (main != NULL) {
-			close_fd(&main->fd);
-			main->fd = fcntl(im->fd, F_DUPFD_CLOEXEC, 3);
-			main->of = im->of;
-			main->known = main->fd != -1;
-			main->err = 0;
-			main->count = im->count;
-		}
+	if (c->err == 0) {
+		int rc = files_replace(s, c->what.path, c->fd, c->text, sizeof c->text);
+
+		file = rc == 0 ? files_open(s, c->what.path, c->text, sizeof c->text) : rc;
+		c->err = file < 0 ? (uint32_t)-file : 0;
 	}
+	if (c->err == 0)
+		give_out(c, file);
+	else if (c->asker != NULL)
+		answer_error(c->asker, c->id, (int)c->err, c->text);
 	if (file >= 0)
 		close(file);
-	answer_all(im);
-	drop(im);
-	run_next(s);
+	list_each_safe(n, tmp, &s->images->all) {
+		struct image *im = container_of(n, struct image, link);
+
+		if (im->content == c)
+			drop(im);
+	}
+	close(c->fd);
+	free(c);
+}
+
+static void
+content_settle(struct content *c, uint32_t err, const char *text)
+{
+	if (err != 0 && c->err == 0) {
+		c->err = err;
+		str_copy(c->text, sizeof c->text, text);
+	}
+	if (--c->left == 0)
+		finish_content(c);
 }
 
 /* The job is over: err, text, fd and count are set. */
@@ -278,8 +320,9 @@ finish(struct image *im)
 	}
 	close_fd(&im->input);
 	im->state = IDLE;
-	if (im->payload != -1) {
-		finish_payload(im);
+	if (im->content != NULL) {
+		content_settle(im->content, im->err, im->text);
+		run_next(s);
 		return;
 	}
 	im->known = true;
@@ -314,9 +357,14 @@ static void
 start(struct image *im)
 {
 	struct msg_job job = { .kind = JOB_IMAGE, .image = im->what.kind, .format = im->what.format };
-	struct child *c = child_spawn(im->sup, ROLE_LOADER, NULL, 0);
+	struct child *c;
 	int input = im->input;
 
+	if (im->content != NULL && im->content->err != 0) {	/* refused already */
+		finish(im);
+		return;
+	}
+	c = child_spawn(im->sup, ROLE_LOADER, NULL, 0);
 	if (c == NULL) {
 		fail(im, E_SYS, "the loader cannot be started");
 		return;
@@ -333,20 +381,32 @@ start(struct image *im)
 	child_send(c, MSG_JOB, 0, &job, sizeof job, input);
 }
 
-static void
-run_next(struct sup *s)
+static struct image *
+next_waiting(struct sup *s)
 {
+	if (s->images->running >= s->images->jobs_max || s->stopping)
+		return NULL;
 	list_each(n, &s->images->all) {
 		struct image *im = container_of(n, struct image, link);
 
-		if (s->images->running >= s->images->jobs_max || s->stopping)
-			return;
-		if (im->state == WAITING) {
-			start(im);
-			run_next(s);	/* the list may have changed */
-			return;
-		}
+		if (im->state == WAITING)
+			return im;
 	}
+	return NULL;
+}
+
+/* A job that ends at once calls this again, while the list is walked. */
+static void
+run_next(struct sup *s)
+{
+	struct image *im;
+
+	if (s->images->starting)
+		return;
+	s->images->starting = true;
+	while ((im = next_waiting(s)) != NULL)
+		start(im);
+	s->images->starting = false;
 }
 
 static void
@@ -407,40 +467,58 @@ holds(struct sup *s, const struct image *im, int payload)
 	return same;
 }
 
+static int
+add_job(struct content *c, const struct msg_compile *what)
+{
+	struct image *im = make(c->sup, what);
+
+	if (im == NULL)
+		return -E_LIMIT;
+	im->input = fcntl(c->fd, F_DUPFD_CLOEXEC, 3);
+	if (im->input == -1) {
+		drop(im);
+		return -E_SYS;
+	}
+	im->content = c;
+	im->state = WAITING;
+	c->left++;
+	return 0;
+}
+
 /* A new content for a file, from the lead of the generation that serves. */
 static void
 ask_with_payload(struct sup *s, struct child *w, uint32_t id, const struct msg_compile *m, int payload)
 {
-	const struct image *main = find(s, m);
-	struct image *im = NULL;
+	const struct image *asked = find(s, m);
+	struct content *c;
+	int rc = 0;
 
-	if (w->index != 0 || w->gen != s->serving || w->state != CH_SERVING || main == NULL || main->declared < w->gen->number) {
+	if (w->index != 0 || w->gen != s->serving || w->state != CH_SERVING || asked == NULL || !same_file(asked, m) ||
+	    asked->declared < w->gen->number) {
 		answer_error(w, id, E_PERM, "this file is not of the configuration");
-		goto out;
-	}
-	if (holds(s, main, payload)) {
-		answer(w, id, main);
-		goto out;
-	}
-	im = make(s, m);
-	if (im == NULL) {
-		answer_error(w, id, E_LIMIT, "too many rule sets");
-		goto out;
-	}
-	im->payload = payload;
-	im->input = fcntl(payload, F_DUPFD_CLOEXEC, 3);
-	if (im->input == -1 || !wait_for(im, w, id)) {
-		if (im->input == -1)
-			answer_error(w, id, E_SYS, strerror(errno));
-		close_fd(&im->input);
-		drop(im);
+		close(payload);
 		return;
 	}
-	im->state = WAITING;
+	if (holds(s, asked, payload)) {
+		answer(w, id, asked);
+		close(payload);
+		return;
+	}
+	c = calloc(1, sizeof *c);
+	if (c == NULL) {
+		answer_error(w, id, E_NOMEM, err_text(E_NOMEM));
+		close(payload);
+		return;
+	}
+	*c = (struct content){ .sup = s, .what = *m, .asker = w, .id = id, .fd = payload, .left = 1 };
+	list_each(n, &s->images->all) {		/* jobs are appended, and passed over */
+		const struct image *im = container_of(n, struct image, link);
+
+		if (rc == 0 && im->content == NULL && same_file(im, m) && im->declared >= w->gen->number)
+			rc = add_job(c, &im->what);
+	}
+	content_settle(c, (uint32_t)-rc, "too many rule sets");
 	run_next(s);
-	return;
-out:
-	close(payload);
 }
 
 void
@@ -538,6 +616,8 @@ images_child_gone(struct sup *s, struct child *c)
 	}
 	list_each(n, &s->images->all) {
 		im = container_of(n, struct image, link);
+		if (im->content != NULL && im->content->asker == c)
+			im->content->asker = NULL;
 		list_each_safe(k, tmp, &im->waiters) {
 			struct waiter *wt = container_of(k, struct waiter, link);
 
@@ -556,7 +636,7 @@ images_settle(struct sup *s, uint32_t generation)
 	list_each_safe(n, tmp, &s->images->all) {
 		struct image *im = container_of(n, struct image, link);
 
-		if (im->declared < generation && im->state == IDLE)
+		if (im->declared < generation && im->state == IDLE && im->content == NULL)
 			drop(im);
 	}
 }
@@ -571,12 +651,12 @@ images_save(struct sup *s, struct adopt *a)
 	uint32_t count = 0;
 
 	list_each(n, &s->images->all)
-		count += container_of(n, struct image, link)->payload == -1;
+		count += container_of(n, struct image, link)->content == NULL;
 	wire_put_u32(&a->w, count);
 	list_each(n, &s->images->all) {
 		const struct image *im = container_of(n, struct image, link);
 
-		if (im->payload != -1)
+		if (im->content != NULL)
 			continue;
 		wire_put_u32(&a->w, im->what.kind);
 		wire_put_u32(&a->w, im->what.format);

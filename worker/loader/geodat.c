@@ -100,20 +100,24 @@ text_is(struct msg m, const char *s)
 	return m.n == strlen(s) && strncasecmp((const char *)m.p, s, m.n) == 0;
 }
 
-/* The first entry of the list whose country_code is code. 0, -E_NOTFOUND, -E_PROTO. */
+/* The first entry of the list whose country_code is code. The others are only stepped over, to the end: a file that is cut
+ * off is refused whatever was asked for. 0, -E_NOTFOUND, -E_PROTO. */
 static int
 find_entry(struct msg list, const char *code, struct msg *out)
 {
+	bool found = false;
 	struct field f;
 	struct msg name;
 	int rc;
 
 	while ((rc = next(&list, &f)) == 0)
-		if (f.number == 1 && f.wire == 2 && find_bytes(f.m, 1, &name) && text_is(name, code)) {
+		if (!found && f.number == 1 && f.wire == 2 && find_bytes(f.m, 1, &name) && text_is(name, code)) {
 			*out = f.m;
-			return 0;
+			found = true;
 		}
-	return rc == -E_EOF ? -E_NOTFOUND : rc;
+	if (rc != -E_EOF)
+		return rc;
+	return found ? 0 : -E_NOTFOUND;
 }
 
 /* "list@attr@attr" */

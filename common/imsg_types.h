@@ -39,7 +39,8 @@ enum imsg_type {
 	MSG_UNLISTEN,	/* WC>S	SERVING: msg_listen, the key is no longer wanted by this child */
 	MSG_OPEN_UI,	/* C>S	SERVING: wire str relative path; answered by MSG_FILE */
 	MSG_COMPILE,	/* W>S	CONFIGURING: any; later: only what this generation has asked for before; msg_compile; answered by
-			 *	MSG_IMAGE, possibly much later */
+			 *	MSG_IMAGE, possibly much later. SERVING, the lead, 1 fd = a new content of that file, sealed: when all that
+			 *	was asked for of the file can be made of it, it is written, and only then answered */
 	MSG_IMAGE,	/* S>W	msg_image, 1 fd = the compiled image (common/image.h) if err is 0 */
 
 	/* changes while running: acknowledged by every worker before the API answers */
@@ -172,6 +173,7 @@ enum change_kind {
 	CHANGE_DELAY,		/* by the lead: what delay tests found, worker/delays.c */
 	CHANGE_NODES,		/* by the lead: str proxy-provider: take its nodes anew; acknowledged when that is done */
 	CHANGE_RULE_SET,	/* by the lead: str provider: take its image anew; acknowledged when that is done */
+	CHANGE_GEO,		/* by the lead: str database: take its lists anew; acknowledged when that is done */
 	CHANGE_KINDS_
 };
 struct msg_change { uint32_t seq; uint32_t kind; };
@@ -219,6 +221,7 @@ enum query_kind {
 	QUERY_BEFORE_SELECT,	/* lead: str group, str name: answered at once, or after a test of a dead member that a fallback is to be fixed to */
 	QUERY_UPDATE_RULES,	/* lead: str provider: read it anew; answered when every worker has it */
 	QUERY_EXPLAIN,		/* lead: which rule decides about a connection that is described: common/snapshot.h */
+	QUERY_UPDATE_GEO,	/* lead: download the geodata files in use; answered when every worker has them */
 	QUERY_KINDS_
 };
 struct msg_query { uint32_t kind, reserved; };

@@ -90,7 +90,7 @@ changes_start(struct sup *s, struct child *asker, uint32_t id, struct child *exc
 	c->id = id;
 	c->asker = asker;
 	/* a rule set may have to be compiled first */
-	c->limit = m->kind == CHANGE_RULE_SET ? LOADER_TIMEOUT_S + CHANGE_TIMEOUT_S : CHANGE_TIMEOUT_S;
+	c->limit = m->kind == CHANGE_RULE_SET || m->kind == CHANGE_GEO ? LOADER_TIMEOUT_S + CHANGE_TIMEOUT_S : CHANGE_TIMEOUT_S;
 	c->seq = head.seq = ++s->changes->last_seq;
 	memcpy(body, &head, sizeof head);
 	memcpy(body + sizeof head, payload, len);

@@ -271,6 +271,20 @@ class Answer:
         eq((self.status, self.type, self.body), (status, "application/json", json.dumps({"message": message}).encode().replace(b'": "', b'":"') + b"\n"))
 
 
+def rule_of(core, host, port):
+    """The rule that a new connection to host and port meets: its type and payload."""
+    s = core.held(host, port)
+    c = core.one(destinationPort=str(port))
+    s.close()
+    return c["rule"], c["rulePayload"]
+
+
+def on_every_worker(core, host, port, want, times=12):
+    """So many connections, to port and those after it, that each worker has one."""
+    for i in range(times):
+        eq(rule_of(core, host, port + i), want)
+
+
 def check_config(config, args=("-t",), files=None, env=None):
     """sluice -t on that text: exit status and all it said."""
     core = Core(config, files, env=env, start=False)

@@ -21,6 +21,7 @@
 #include "worker/dns/resolver.h"
 #include "worker/dns/serve.h"
 #include "worker/gen.h"
+#include "worker/geo.h"
 #include "worker/group/group.h"
 #include "worker/health.h"
 #include "worker/inbound/inbound.h"
@@ -63,7 +64,7 @@ dns_via(struct gen *g, const char *name)
 	return ob == NULL ? DNS_VIA_UNKNOWN : leaf == g->direct || leaf == g->compatible ? DNS_VIA_DIRECT : DNS_VIA_PROXY;
 }
 
-/* What the rules say of a name server, without waiting: its address is known, and no process asks. */
+/* What the rules say of our own connection, without waiting: no address is looked up, and no process asks. */
 static struct outbound *
 by_rules(struct gen *g, struct meta *meta)
 {
@@ -91,6 +92,19 @@ dns_dial(struct gen *g, const char *name, const struct target *to)
 	if (target.ip.family != 0)
 		target.host = "";	/* nobody looks it up again, least of all at the server that is dialled */
 	return ob != NULL ? outbound_dial(ob, &dial) : NULL;
+}
+
+struct outbound *
+apply_route(struct gen *g, const char *host, uint16_t port)
+{
+	struct meta meta;
+
+	meta_init(&meta);
+	meta.kind = IN_INNER;
+	meta.dst_port = port;
+	if (ip_parse(&meta.dst_ip, host) != 0)
+		meta.host = host;
+	return by_rules(g, &meta);
 }
 
 static int
@@ -289,6 +303,7 @@ apply_serve(struct worker *w)
 	}
 	nodes_start(w);
 	sources_start(w);
+	geo_start(w);
 	worker_touch(w);
 }
 

@@ -15,6 +15,7 @@
 #include "worker/delays.h"
 #include "worker/dns/fakeip.h"
 #include "worker/dns/resolver.h"
+#include "worker/geo.h"
 #include "worker/group/group.h"
 #include "worker/ipc.h"
 #include "worker/loop/pool.h"
@@ -195,6 +196,10 @@ change_apply(struct worker *w, const struct msg_change *m, struct wire *payload)
 	case CHANGE_NODES:
 	case CHANGE_RULE_SET:
 		if (sources_renew(w, m, payload, &r.status, &text))
+			return;
+		break;
+	case CHANGE_GEO:
+		if (geo_renew(w, m->seq, payload, &r.status, &text))
 			return;
 		break;
 	default:

@@ -6,6 +6,7 @@
 #include "common/log.h"
 #include "worker/core/conn.h"
 #include "worker/dns/serve.h"
+#include "worker/geo.h"
 #include "worker/handoff.h"
 #include "worker/health.h"
 #include "worker/inbound/inbound.h"
@@ -57,6 +58,7 @@ drain_start(struct worker *w)
 	began_ms = w->loop.now_ms;
 	health_stop(w);
 	sources_stop(w);
+	geo_stop(w);
 	watch(w);
 	handoff_give(w);
 	log_debug("draining, %u connections", w->n_conns);
@@ -79,6 +81,7 @@ drain_stop(struct worker *w, uint32_t grace_ms)
 	stopping = true;
 	health_stop(w);
 	sources_stop(w);
+	geo_stop(w);
 	watch(w);
 	ev_timer_stop(w->loop.ev, &grace_timer);
 	ev_timer_init(&grace_timer, on_grace, grace_ms / 1000.0, 0);

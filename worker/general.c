@@ -14,6 +14,7 @@
 #include "worker/general_show.h"
 #include "worker/match/check.h"
 #include "worker/match/cidr.h"
+#include "worker/worker.h"
 
 #define GEO_URL "https://github.com/MetaCubeX/meta-rules-dat/releases/download/latest/"
 
@@ -75,6 +76,7 @@ general_defaults(struct gen *g)
 		.ss_config = "",
 		.vmess_config = "",
 		.etag_support = true,
+		.geodata_mode = g->w != NULL && g->w->geodata_flag,
 		.geo_update_interval = 24,
 		.geodata_loader = "memconservative",
 		.geosite_matcher = "succinct",
@@ -111,7 +113,7 @@ static const struct field fields[] = {
 	FIELD("keep-alive-idle", KIND_INT64, keep_alive_idle), FIELD("keep-alive-interval", KIND_INT64, keep_alive_interval),
 	FIELD("disable-keep-alive", KIND_BOOL, disable_keep_alive),
 	LATER("ss-config", KIND_STR, ss_config), LATER("vmess-config", KIND_STR, vmess_config),
-	FIELD("geodata-mode", KIND_BOOL, geodata_mode), LATER("geo-auto-update", KIND_BOOL, geo_auto_update),
+	FIELD("geodata-mode", KIND_BOOL, geodata_mode), FIELD("geo-auto-update", KIND_BOOL, geo_auto_update),
 	FIELD("geo-update-interval", KIND_INT64, geo_update_interval), FIELD("geodata-loader", KIND_STR, geodata_loader),
 	FIELD("geosite-matcher", KIND_STR, geosite_matcher), FIELD("etag-support", KIND_BOOL, etag_support),
 	FIELD("global-ua", KIND_STR, global_ua), LATER("global-client-fingerprint", KIND_STR, client_fingerprint),

@@ -268,6 +268,9 @@ query_handle(struct peer *p, struct wire *b, const int *fds)
 		return query_update_rules(w, p, id, b);
 	case QUERY_EXPLAIN:
 		return query_explain(w, p, id, b);
+	case QUERY_UPDATE_GEO:
+		query_update_geo(w, p, id);
+		return 0;
 	case QUERY_DNS:
 		return ask_dns(w, p, id, b);
 	default:

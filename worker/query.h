@@ -28,6 +28,7 @@ void query_delay_peer_gone(struct peer *p);
 int query_update_nodes(struct worker *w, struct peer *p, uint32_t id, struct wire *args);
 int query_check_nodes(struct worker *w, struct peer *p, uint32_t id, struct wire *args);
 int query_update_rules(struct worker *w, struct peer *p, uint32_t id, struct wire *args);
+void query_update_geo(struct worker *w, struct peer *p, uint32_t id);
 void query_providers_peer_gone(struct peer *p);
 /* query_explain.c: asynchronous; 0 or -E_PROTO */
 int query_explain(struct worker *w, struct peer *p, uint32_t id, struct wire *args);

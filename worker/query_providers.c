@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* PUT /providers/proxies/NAME, GET .../healthcheck and PUT /providers/rules/NAME, run by the lead. At most ASKS_MAX at once, then
- * 503; one that lost its controller goes on. */
+/* PUT /providers/proxies/NAME, GET .../healthcheck, PUT /providers/rules/NAME and POST /upgrade/geo, run by the lead. At most
+ * ASKS_MAX at once, then 503; one that lost its controller goes on. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/err.h"
+#include "worker/geo.h"
 #include "worker/health.h"
 #include "worker/nodes.h"
 #include "worker/provider/provider.h"
@@ -105,6 +106,15 @@ query_update_rules(struct worker *w, struct peer *p, uint32_t id, struct wire *a
 	if (a != NULL)
 		rule_sets_update(w, name, finish, a);
 	return 0;
+}
+
+void
+query_update_geo(struct worker *w, struct peer *p, uint32_t id)
+{
+	struct ask *a = new_ask(p, id);
+
+	if (a != NULL)
+		geo_update(w, finish, a);
 }
 
 int

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* POST /upgrade: the supervisor switches to the programs that were installed over the running ones, or says what to do; the answer comes from the
- * controller that was asked, after another one has relieved it. /upgrade/ui and /upgrade/geo: there is no feed to download from; dashboards come by
- * packages and no geodata file is used (spec/api.md 4.4, 4.5). */
+ * controller that was asked, after another one has relieved it. /upgrade/ui: there is no feed to download from; dashboards come by packages. /upgrade/geo,
+ * the same as /configs/geo: the lead downloads the geodata files that the configuration uses (spec/api.md 4.4, 4.5). */
 #include "common/strutil.h"
 #include "controller/api/ask.h"
 #include "controller/api/handlers.h"
 
-enum { UPGRADE_MS = 170000 };		/* two proofs, a controller, a generation, and all of it back again */
+enum { UPGRADE_MS = 170000,		/* two proofs, a controller, a generation, and all of it back again */
+       GEO_MS = 150000 };		/* downloads of 90 s, compilation, every worker */
 
 static void
 on_result(struct ctl *ctl, int err, struct bridge_reply *r, void *arg)
@@ -45,8 +46,22 @@ upgrade_ui_post(struct api_req *req)
 	return reply_error(req, 500, "update error: this version does not download dashboards; put the files into external-ui");
 }
 
+static void
+on_geo(struct ctl *ctl, int err, struct bridge_reply *r, void *arg)
+{
+	struct api_req *req = ask_take(ctl, arg);
+
+	if (req == NULL)
+		return;
+	if (answer_status(err, r) != 200)
+		answer_error(req, err, r);
+	else
+		reply_empty(req, 204);
+	api_done(ctl, req);
+}
+
 int
 geo_update(struct api_req *req)
 {
-	return reply_empty(req, 204);
+	return ask_query(req, ask_new(req), QUERY_UPDATE_GEO, GEO_MS, on_geo);
 }

@@ -2,9 +2,10 @@
 """Rule providers and geodata: what they match, that every worker has them, that one compilation serves all, and that junk changes nothing."""
 import re
 
-from lib import BASE, Core, check_config, eq
+from lib import BASE, Core, check_config, eq, on_every_worker, rule_of
 
 CONFIG = BASE + """
+geox-url: {geosite: "http://127.0.0.1:1/"}
 proxies:
   - {name: up, type: socks5, server: 127.0.0.1, port: $s_socks}
 rule-providers:
@@ -23,20 +24,8 @@ rules:
 FILES = {"d.txt": "+.first.test\n*.star.test\n"}
 
 
-def rule_of(core, host, port):
-    s = core.held(host, port)
-    c = core.one(destinationPort=str(port))
-    s.close()
-    return c["rule"], c["rulePayload"]
-
-
 def loaders(core):
     return len(re.findall(r"msg=\"loader started", core.log()))
-
-
-def on_every_worker(core, host, port, want, times=12):
-    for i in range(times):
-        eq(rule_of(core, host, port + i), want)
 
 
 def test_matches(core):

@@ -55,8 +55,14 @@ test_upgrade_says_what_to_do(void **state)
 	memcpy(&m, asked[1].body, sizeof(m));
 	assert_int_equal(m.flags, UPGRADE_FORCE);
 	assert_int_equal(run("POST", "/upgrade/ui", NULL, "", ""), 500);
+	answer_text(200, "");
 	assert_int_equal(run("POST", "/upgrade/geo", NULL, "", ""), 204);
 	assert_int_equal(out.len, 0);
+	answer_text(500, "GEO database is updating, skip");
+	assert_int_equal(run("POST", "/configs/geo", NULL, "", "{bad"), 500);
+	expect_message("GEO database is updating, skip");
+	answer_text(200, "");
+	assert_int_equal(run("POST", "/configs/geo", NULL, "", ""), 204);
 	assert_string_equal(out.type, "");
 }
 

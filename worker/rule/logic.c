@@ -288,10 +288,13 @@ renew(struct rule *r)
 	struct conditions *c = r->data;
 
 	r->needs = 0;
+	r->later = NULL;
 	for (int i = 0; i < c->n; i++) {
 		if (c->rule[i].type->renew != NULL)
 			c->rule[i].type->renew(&c->rule[i]);
 		r->needs |= c->rule[i].needs;
+		if (c->rule[i].later != NULL)
+			r->later = c->rule[i].later;
 	}
 }
 

@@ -33,7 +33,7 @@ struct rule_type {
 	/* 1 hit, 0 not; pure, no allocation, no I/O */
 	int (*match)(const struct rule *, const struct meta *, struct verdict *);
 	const struct rule_type *src;	/* what the "src" parameter makes of it; NULL: stays itself */
-	void (*renew)(struct rule *);	/* sums needs up again after a set in it has changed; NULL: they never change */
+	void (*renew)(struct rule *);	/* needs and later again, after a set in it has changed; NULL: they never change */
 	uint32_t (*size)(const struct rule *);	/* entries, for GET /rules; NULL: -1 */
 };
 enum { RT_PARAMS = 1,		/* takes no-resolve and src */

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: MIT
+"""Geodata files: what is missing comes in the background, updates reach every worker without a new generation, and what is junk changes nothing."""
+import http.server
+import os
+import threading
+import time
+
+from lib import BASE, Core, check_config, eq, on_every_worker, rule_of, until
+
+
+class Site:
+    """An HTTP server of files = {"/path": bytes or status}; wait: seconds before an answer."""
+    def __init__(self, **files):
+        site, self.files, self.seen, self.wait = self, {"/" + k: v for k, v in files.items()}, [], 0
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                site.seen.append(self.path)
+                time.sleep(site.wait)
+                body = site.files.get(self.path, 404)
+                self.send_response(200 if isinstance(body, bytes) else body)
+                self.send_header("Content-Length", str(len(body) if isinstance(body, bytes) else 0))
+                self.end_headers()
+                if isinstance(body, bytes) and body:
+                    self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.server.handle_error = lambda *_: None      # clients that do not wait for the end
+        self.url = "http://127.0.0.1:%d/" % self.server.server_address[1]
+        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def field(number, data):
+    n, size = len(data), b""
+    while n > 127:
+        size, n = size + bytes([n & 127 | 128]), n >> 7
+    return bytes([number << 3 | 2]) + size + bytes([n]) + data
+
+
+def geosite(**lists):
+    """GeoSite.dat of lists of root domains."""
+    return b"".join(field(1, field(1, code.upper().encode()) + b"".join(field(2, b"\x08\x02" + field(2, d.encode())) for d in domains))
+                    for code, domains in lists.items())
+
+
+def geoip(**codes):
+    """GeoIP.dat; each code is one a.b.0.0/16."""
+    return b"".join(field(1, field(1, code.upper().encode()) + field(2, field(1, bytes(map(int, (net + ".0.0").split(".")))) + b"\x10\x10"))
+                    for code, net in codes.items())
+
+
+def mmdb(code):
+    """Two nodes of 24 bits: 64.0.0.0/2 is of the code, everything else of nobody. sing-geoip."""
+    meta = (b"\xe4\x4anode_count\xa1\x02\x4brecord_size\xa1\x18\x4aip_version\xa1\x04\x4ddatabase_type\x4asing-geoip")
+    record = bytes([0x40 | len(code)]) + code.encode()
+    return b"\0\0\1\0\0\2" + b"\0\0\2" + (2 + 16).to_bytes(3, "big") + b"\0" * 16 + record + b"\xab\xcd\xefMaxMind.com" + meta
+
+
+def config(site, extra="", rules=("GEOSITE,cn,up",)):
+    return BASE + """
+geox-url: {geosite: "%(u)ssite", geoip: "%(u)sip", mmdb: "%(u)smmdb", asn: "%(u)sasn"}
+hosts: {in.test: 10.9.0.1, out.test: 10.8.0.1, far.test: 100.1.1.1, near.test: 10.1.1.1}
+proxies:
+  - {name: up, type: socks5, server: 127.0.0.1, port: $s_socks}
+%(extra)s
+rules:
+  - IP-CIDR,127.0.0.0/8,DIRECT,no-resolve
+%(rules)s
+  - MATCH,up
+""" % {"u": site.url, "extra": extra, "rules": "".join("  - %s\n" % r for r in rules)}
+
+
+def generation(core):
+    return [(g["generation"], sorted(w["pid"] for w in g["workers"])) for g in core.get("/generations")["generations"]]
+
+
+def post(core, path="/configs/geo"):
+    return core.api("POST", path, {"path": "", "payload": ""})
+
+
+def test_missing_files_come_while_it_serves():
+    rules = ("GEOSITE,cn,up", "GEOIP,de,up", "'NOT,((GEOSITE,other)),up'")
+    with Site(site=geosite(cn=["a.test"], other=["b.test"]), ip=geoip(de="10.9")) as site:
+        site.wait = 1
+        began = time.monotonic()
+        with Core(config(site, "geodata-mode: true", rules)) as core:
+            eq(site.wait > time.monotonic() - began or "GeoSite.dat" not in os.listdir(core.dir), True, "the start waited")
+            core.wait_log("GEOSITE,cn matches nothing: GeoSite.dat is not in the working directory; it is downloaded")
+            core.wait_log(r"GEOIP,de matches nothing: GeoIP.dat is not")
+            eq(rule_of(core, "x.a.test", 4501), ("Match", ""))      # and under NOT neither
+            before = generation(core)
+            core.wait_log(r"\[GEO\] GeoSite.dat is up to date", 5)
+            core.wait_log(r"\[GEO\] GeoIP.dat is up to date", 5)
+            on_every_worker(core, "x.a.test", 4510, ("GeoSite", "cn"))
+            on_every_worker(core, "in.test", 4530, ("GeoIP", "de"))
+            eq(rule_of(core, "out.test", 4550)[0], "NOT")
+            eq(rule_of(core, "x.b.test", 4551), ("Match", ""))
+            eq(generation(core), before, "no new generation")
+            eq([r["size"] for r in core.get("/rules")["rules"]], [-1, 1, 1, -1, -1])
+            eq(sorted(site.seen), ["/ip", "/site"])
+            with open(core.path("GeoSite.dat"), "rb") as f:
+                eq(f.read(), site.files["/site"])
+            # a start that finds them asks nobody
+            eq(core.api("PUT", "/configs?force=true", {"path": "", "payload": ""}).status, 204)
+            on_every_worker(core, "x.a.test", 4560, ("GeoSite", "cn"))
+            eq(len(site.seen), 2)
+
+
+def test_junk_keeps_what_is_there():
+    old, cut = geosite(cn=["a.test"], other=["b.test"]), geosite(cn=["new.test"], other=["b.test"])[:-3]
+    with Site(site=old) as site, Core(config(site, rules=("GEOSITE,cn,up", "GEOSITE,other,up")), {"GeoSite.dat": old}) as core:
+        before = generation(core)
+        for junk, text in ((b"<html>a login page</html>", "invalid GeoSite database file: the file is damaged"),
+                           (cut, "invalid GeoSite database file: the file is damaged"), (b"", "not found in GeoSite.dat"),
+                           (geosite(cn=["new.test"]), "invalid GeoSite database file: list other not found in GeoSite.dat"),
+                           (404, "can't download GeoSite database file: 404")):
+            site.files["/site"] = junk
+            r = post(core, "/upgrade/geo")
+            eq((r.status, text in r.json["message"]), (500, True), r)
+            with open(core.path("GeoSite.dat"), "rb") as f:
+                eq(f.read(), old)
+        core.wait_log("404.*: the old file stays in use")
+        on_every_worker(core, "x.a.test", 4601, ("GeoSite", "cn"))
+        eq(rule_of(core, "new.test", 4640), ("Match", ""))
+        site.files["/site"] = geosite(cn=["new.test"], other=["b.test"])
+        held = core.held("x.a.test", 4641)
+        eq(post(core).status, 204)
+        on_every_worker(core, "new.test", 4650, ("GeoSite", "cn"))
+        on_every_worker(core, "x.a.test", 4670, ("Match", ""))
+        eq(generation(core), before)
+        core.one(destinationPort="4641")
+        held.close()
+
+
+def test_one_update_at_a_time():
+    with Site(site=geosite(cn=["a.test"])) as site, Core(config(site), {"GeoSite.dat": geosite(cn=["b.test"])}) as core:
+        site.wait = 1.5
+        first = []
+        t = threading.Thread(target=lambda: first.append(post(core).status))
+        t.start()
+        until(lambda: site.seen)
+        post(core).error(500, "GEO database is updating, skip")
+        t.join()
+        eq(first, [204])
+        # it is told apart from what is no longer wanted: a reload in the middle ends the call
+        t = threading.Thread(target=lambda: first.append(post(core).status))
+        t.start()
+        until(lambda: len(site.seen) == 2)
+        eq(core.api("PUT", "/configs?force=true", {"path": "", "payload": ""}).status, 204)
+        t.join()
+        eq(first, [204, 500])
+        eq(rule_of(core, "a.test", 4700), ("GeoSite", "cn"))
+
+
+def test_none_in_use():
+    with Site() as site, Core(config(site, rules=("GEOIP,lan,up",))) as core:
+        eq([post(core, p).status for p in ("/configs/geo", "/upgrade/geo")], [204, 204])
+        eq(site.seen, [])
+
+
+def test_mmdb_goes_where_it_lies():
+    with Site(mmdb=mmdb("de")) as site, Core(config(site, rules=("GEOIP,de,up", "IP-ASN,1,up")), {"Country.mmdb": mmdb("us")}) as core:
+        core.wait_log("can't download ASN database file: 404.*goes on matching nothing")
+        eq(rule_of(core, "far.test", 4720)[0], "Match")
+        r = post(core)
+        eq((r.status, "ASN database file: 404" in r.json["message"]), (500, True), r)      # the other was updated all the same
+        on_every_worker(core, "far.test", 4721, ("GeoIP", "de"))
+        eq(rule_of(core, "near.test", 4740)[0], "Match")
+        eq(sorted(x for x in os.listdir(core.dir) if "mmdb" in x or "metadb" in x), ["Country.mmdb"])
+
+
+def test_a_damaged_file_counts_as_missing():
+    with Site(site=geosite(cn=["a.test"])) as site, Core(config(site), {"GeoSite.dat": b"\xff" * 100}) as core:
+        core.wait_log("GEOSITE,cn matches nothing: GeoSite.dat: the file is damaged")
+        until(lambda: rule_of(core, "x.a.test", 4760) == ("GeoSite", "cn"), 5)
+
+
+def test_auto_update():
+    with Site(site=geosite(cn=["a.test"])) as site:
+        core = Core(config(site, "geo-auto-update: true\ngeo-update-interval: 1"), {"GeoSite.dat": geosite(cn=["b.test"])}, start=False)
+        old = time.time() - 3700
+        os.utime(core.path("GeoSite.dat"), (old, old))
+        with core.start():
+            core.wait_log(r"\[GEO\] GeoSite.dat is up to date", 5)
+            on_every_worker(core, "a.test", 4780, ("GeoSite", "cn"))
+            time.sleep(0.3)
+            eq(site.seen, ["/site"])
+
+
+def test_a_check_stays_offline():
+    with Site(site=geosite(cn=["a.test"])) as site:
+        conf = "geox-url: {geosite: '%ssite'}\nrules: ['GEOSITE,cn,DIRECT']\n" % site.url
+        code, out = check_config(conf)
+        eq((code, "GEOSITE,cn matches nothing: GeoSite.dat is not in the working directory\"" in out), (0, True), out)
+        code, out = check_config("geodata-loader: x\n" + conf)
+        eq((code, "unable to locate GeoData loader x" in out), (1, True), out)
+        eq(check_config("geodata-loader: Standard\n" + conf)[0], 0)
+        eq(site.seen, [])
+        # -m is the default of geodata-mode
+        ip = "geox-url: {}\nrules: ['GEOIP,de,DIRECT']\n"
+        eq(check_config(ip, args=("-t", "-m"), files={"GeoIP.dat": geoip(us="10.9")})[0], 1)
+        eq(check_config(ip, files={"GeoIP.dat": geoip(us="10.9")})[0], 0)

@@ -31,6 +31,7 @@
 #include "worker/outbound/outbound.h"
 #include "worker/patch.h"
 #include "worker/registry.h"
+#include "worker/rule/geo_set.h"
 #include "worker/rule/rule.h"
 #include "worker/rule_sets.h"
 #include "worker/sections.h"
@@ -244,7 +245,7 @@ apply_config(struct worker *w, int tree_fd, struct cfg_err *err)
 	g->root = tree.root;
 	g->rule_hooks.find = target_find;
 	g->rule_hooks.usable = target_usable;
-	g->dns_hooks = (struct dns_hooks){ .via = dns_via, .dial = dns_dial };
+	g->dns_hooks = (struct dns_hooks){ .via = dns_via, .dial = dns_dial, .list = geo_dns_list, .list_has = ruleset_has };
 	arena_init(&g->arena);
 	map_init(&g->proxies);
 	map_init(&g->nodes);

@@ -73,11 +73,18 @@ struct node_set {		/* the nodes of one proxy-provider; provider/ owns them and t
 
 struct stream;
 struct target;
+struct ruleset;
+enum dns_list { DNS_LIST_GEOSITE, DNS_LIST_GEOIP, DNS_LIST_RULE_SET };
 enum dns_via { DNS_VIA_UNKNOWN, DNS_VIA_DIRECT, DNS_VIA_PROXY };
-struct dns_hooks {		/* what dns/ must know of outbounds, which lie to its right; apply.c fills them before resolver_start() */
+struct dns_hooks {		/* what dns/ must know of outbounds and rules, to its right; apply.c fills them before dns_parse() */
 	enum dns_via (*via)(struct gen *, const char *name);	/* what goes through this proxy or group would go now */
 	/* through it, or as the rules say when it is NULL; a new stream, or NULL: it cannot be dialled. to is lent */
 	struct stream *(*dial)(struct gen *, const char *name, const struct target *to);
+	/* The list of that name (lower case, but of a rule set), for as long as the generation; NULL: there is none, err has the
+	 * bare reason. Without who it is only asked for; who names the key in the log when the list's database is missing. */
+	const struct ruleset *(*list)(struct gen *, enum dns_list kind, const char *name, const char *who, struct cfg_err *err);
+	/* host, or if that is NULL ip, is in it: 1, 0; -1: the list has not come yet */
+	int (*list_has)(const struct ruleset *, const char *host, const struct ip *ip);
 };
 
 struct gen {

@@ -2,6 +2,7 @@
 """Geodata files: what is missing comes in the background, updates reach every worker without a new generation, and what is junk changes nothing."""
 import http.server
 import os
+import socket
 import threading
 import time
 
@@ -211,3 +212,68 @@ def test_a_check_stays_offline():
         ip = "geox-url: {}\nrules: ['GEOIP,de,DIRECT']\n"
         eq(check_config(ip, args=("-t", "-m"), files={"GeoIP.dat": geoip(us="10.9")})[0], 1)
         eq(check_config(ip, files={"GeoIP.dat": geoip(us="10.9")})[0], 0)
+
+
+def ask(core, name, kind=1):
+    """What dns.listen says: the rcode, or the last address."""
+    q = b"\x12\x34\x01\0\0\1\0\0\0\0\0\0" + b"".join(bytes([len(x)]) + x.encode() for x in name.split(".")) + b"\0" + kind.to_bytes(2, "big") + b"\0\1"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.settimeout(5)
+        s.sendto(q, ("127.0.0.1", core.port["dns"]))
+        a = s.recv(4096)
+    return a[3] & 15 or ".".join(map(str, a[-4:]))
+
+
+def test_lists_in_dns():
+    """fake-ip-filter, nameserver-policy and fallback-filter look into the same images, and see their updates."""
+    conf = """geodata-mode: true
+dns:
+  enable: true
+  listen: 127.0.0.1:$dns
+  enhanced-mode: fake-ip
+  nameserver: ["127.0.0.1:$s_dns"]
+  fallback: ["rcode://not_implemented"]
+  fallback-filter: {geoip: true, geoip-code: DE, geosite: [only]}
+  nameserver-policy: {"rule-set:d": "rcode://name_error", "geosite:refused,nobody": "rcode://refused"}
+  fake-ip-filter: ["geosite:cn", "rule-set:d,c", "geosite:refused,only"]
+rule-providers:
+  d: {type: file, behavior: domain, format: text, path: ./d.txt}
+  c: {type: inline, behavior: classical, payload: ["DOMAIN-REGEX,^r+$$", "NETWORK,tcp", "DST-PORT,0"]}
+"""
+    old = dict(cn=["ip9-9-1-1.test", "ip8-8-8-8.test"], refused=["r.test"], only=["o.test"], nobody=[])
+    with Site(site=geosite(**old), ip=geoip(de="9.9")) as site, \
+            Core(config(site, conf), {"d.txt": "+.d.test\n", "GeoSite.dat": geosite(**old), "GeoIP.dat": geoip(de="9.9")}) as core:
+        eq(ask(core, "ip9-9-1-1.test"), "9.9.1.1")      # real, and of the country
+        eq(ask(core, "ip8-8-8-8.test"), 4)              # real, of another: the fallback's word counts
+        eq(ask(core, "other.test")[:7], "198.18.")      # in no list
+        eq(ask(core, "x.d.test"), 3)
+        eq(ask(core, "r.test"), 5)
+        eq(ask(core, "o.test"), 4)
+        eq(ask(core, "rrr"), "127.0.0.1")               # the pattern of c; its other rules do not count
+        site.files["/site"] = geosite(**dict(old, cn=["other.test"], refused=["s.test"]))
+        eq(post(core).status, 204)
+        eq(ask(core, "ip9-9-1-1.test")[:7], "198.18.")
+        eq(ask(core, "s.test"), 5)
+        core.write("d.txt", "+.e.test\n")
+        eq(core.api("PUT", "/providers/rules/d").status, 204)
+        eq(ask(core, "x.e.test"), 3)
+        eq(ask(core, "x.d.test")[:7], "198.18.")
+
+
+def test_dns_works_before_its_lists_come():
+    conf = """dns:
+  enable: true
+  listen: 127.0.0.1:$dns
+  enhanced-mode: fake-ip
+  nameserver: ["127.0.0.1:$s_dns"]
+  nameserver-policy: {"geosite:cn": "rcode://refused"}
+  fake-ip-filter: ["geosite:cn"]
+"""
+    with Site(site=404) as site, Core(config(site, conf, rules=())) as core:
+        core.wait_log("dns.fake-ip-filter: geosite:cn matches nothing|nameserver-policy: geosite:cn matches nothing")
+        eq(ask(core, "a.test")[:7], "198.18.")
+        site.files["/site"] = geosite(cn=["a.test"])
+        core.wait_log("can't download GeoSite database file: 404")
+        r = post(core)
+        eq(r.status, 204, r)
+        eq(ask(core, "a.test"), 5)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Unit tests of worker/dns/config.c, server.c and filter.c. */
+/* Unit tests of worker/dns/config.c, server.c, filter.c, fake_filter.c and sets.c. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -44,6 +44,32 @@ on_log(int level, const char *text, size_t len)
 	snprintf(logged + strlen(logged), sizeof(logged) - strlen(logged), "%.*s\n", (int)len, text);
 }
 
+/* Lists: "late" has not come, "gone" is not in its database, any other has the names that contain its own, and 1.0.0.0/8. */
+static const char *const list_names[] = { "cn", "private", "late", "us", "d", "c" };
+static int asked_only;
+
+static const struct ruleset *
+list_find(struct gen *g, enum dns_list kind, const char *name, const char *who, struct cfg_err *err)
+{
+	(void)g;
+	asked_only += who == NULL && kind != DNS_LIST_RULE_SET;
+	for (size_t i = 0; i < countof(list_names); i++)
+		if (str_equal(list_names[i], name))
+			return (const struct ruleset *)(const void *)&list_names[i];
+	(void)cfg_fail(err, NULL, NULL, "list %s not found in GeoSite.dat", name);
+	return NULL;
+}
+
+static int
+list_has(const struct ruleset *s, const char *host, const struct ip *ip)
+{
+	const char *name = *(const char *const *)(const void *)s;
+
+	if (str_equal(name, "late"))
+		return -1;
+	return host != NULL ? strstr(host, name) != NULL : ip->family == 4 && ip->b[0] == 1;
+}
+
 static int
 load(struct fix *f, const char *yaml)
 {
@@ -51,7 +77,10 @@ load(struct fix *f, const char *yaml)
 
 	memset(f, 0, sizeof(*f));
 	logged[0] = '\0';
+	asked_only = 0;
 	arena_init(&f->g.arena);
+	f->g.dns_hooks.list = list_find;
+	f->g.dns_hooks.list_has = list_has;
 	if (yaml_load(yaml, strlen(yaml), &f->image, &n, &f->err) != 0)
 		fail_msg("%s: %s", yaml, f->err.text);
 	assert_int_equal(tree_from_memory(&f->tree, f->image, n, &f->err), 0);
@@ -133,6 +162,15 @@ test_parse_refuses(void **state)
 	} bad[] = {
 		{ "dns: [x]\n", "line 1: cannot unmarshal !!seq into map[string]interface {}" },
 		{ "dns: {enable: maybe}\n", "line 1: cannot unmarshal !!str `maybe` into bool" },
+		{ "dns: {nameserver-policy: {'geosite:gone': 1.1.1.1}}\n", "list gone not found in GeoSite.dat" },
+		{ "dns: {nameserver-policy: {'geosite:cn,': 1.1.1.1}}\n", "country code could not be empty" },
+		{ "dns: {fallback: [1.1.1.1], fallback-filter: {geoip: false, geosite: [cn, gone]}}\n",
+		    "DNS FallbackGeosite[1] format error: list gone not found in GeoSite.dat" },
+		{ "dns: {fallback: [1.1.1.1], fallback-filter: {geoip-code: gone}}\n",
+		    "load GeoIP dns fallback filter error, list gone not found in GeoSite.dat" },
+		{ "dns: {enhanced-mode: fake-ip, fake-ip-filter-mode: rule,\n"
+		    "  fake-ip-filter: ['MATCH,fake-ip', 'GEOSITE,gone,real-ip']}\n",
+		    "dns.fake-ip-filter[1] [GEOSITE,gone,real-ip] error: list gone not found in GeoSite.dat" },
 		{ "dns: {nameserver: 1.1.1.1}\n", "line 1: cannot unmarshal !!str `1.1.1.1` into []string" },
 		{ "dns: {enable: true, nameserver: []}\n", "if DNS configuration is turned on, NameServer cannot be empty" },
 		{ "dns: {enable: true, nameserver: }\n", "if DNS configuration is turned on, NameServer cannot be empty" },
@@ -291,6 +329,103 @@ test_servers_duplicates(void **state)
 	unload(&f);
 }
 
+/* What a name of a policy is answered by: the first server of its list. */
+static const char *
+server_of(const struct dns_policy *p, const char *name)
+{
+	static struct upstreams sets[8];
+	const struct upstreams *found;
+
+	assert_true(p->n_rules <= (int)countof(sets));
+	for (int i = 0; i < p->n_rules; i++)
+		p->rules[i]->set = &sets[i];
+	found = dns_policy_search(p, name);
+	return found == NULL ? "" : p->rules[found - sets]->servers.s[0].text;
+}
+
+static void
+test_policy_lists(void **state)
+{
+	const struct dns_policy *p;
+	struct fix f;
+
+	(void)state;
+	assert_int_equal(load(&f, "dns: {nameserver-policy: {'+.a.test': 1.1.1.1, 'geosite:CN, private': 1.1.1.2,\n"
+	    "    'b.test,c.test': 1.1.1.3,\n"
+	    "    'Geosite:late,!late': 1.1.1.4, 'rule-set:d': 1.1.1.5, 'geosite:!c': 1.1.1.6}}\n"
+	    "rule-providers: {d: {behavior: classical}}\n"), 0);
+	assert_int_equal(asked_only, 5);	/* before any of them is waited for */
+	p = &f.g.resolver->conf.policy;
+	assert_int_equal(p->n_steps, 6);
+	assert_string_equal(server_of(p, "cn.a.test"), "1.1.1.1");	/* order of the file */
+	assert_string_equal(server_of(p, "cn.b.test"), "1.1.1.2");
+	assert_string_equal(server_of(p, "private"), "1.1.1.2");
+	assert_string_equal(server_of(p, "c.test"), "1.1.1.3");
+	assert_string_equal(server_of(p, "late.c"), "");		/* not there: neither it nor its opposite */
+	assert_string_equal(server_of(p, "d.c"), "1.1.1.5");
+	assert_string_equal(server_of(p, "x.test"), "1.1.1.6");
+	assert_non_null(strstr(logged, "of the classical rule set d only the domain rules count"));
+	unload(&f);
+}
+
+static void
+test_fallback_lists(void **state)
+{
+	const struct fallback_filter *filter;
+	struct ip one, two, lan;
+	struct fix f;
+
+	(void)state;
+	assert_int_equal(ip_parse(&one, "1.1.1.1"), 0);
+	assert_int_equal(ip_parse(&two, "2.2.2.2"), 0);
+	assert_int_equal(ip_parse(&lan, "10.0.0.1"), 0);
+	assert_int_equal(load(&f, "dns: {fallback: [1.1.1.1],\n"
+	    "  fallback-filter: {geoip-code: US, geosite: [cn, late], domain: [x.test]}}\n"), 0);
+	filter = &f.g.resolver->conf.fallback_filter;
+	assert_true(dns_fallback_only(filter, "cn.test"));
+	assert_true(dns_fallback_only(filter, "x.test"));
+	assert_false(dns_fallback_only(filter, "late.test"));
+	assert_false(dns_fallback_distrusts(filter, &one));
+	assert_true(dns_fallback_distrusts(filter, &two));
+	assert_false(dns_fallback_distrusts(filter, &lan));
+	unload(&f);
+	/* no data says where an address is */
+	assert_int_equal(load(&f, "dns: {fallback: [1.1.1.1], fallback-filter: {geoip-code: late}}\n"), 0);
+	assert_true(dns_fallback_distrusts(&f.g.resolver->conf.fallback_filter, &one));
+	unload(&f);
+	/* nothing is asked for what is not used */
+	assert_int_equal(load(&f, "dns: {fallback-filter: {geoip-code: gone, geosite: [gone]}}\n"), 0);
+	assert_int_equal(asked_only, 0);
+	unload(&f);
+}
+
+static void
+test_fake_filter_lists(void **state)
+{
+	const struct fake_filter *filter;
+	struct fix f;
+
+	(void)state;
+	assert_int_equal(load(&f, "dns: {enhanced-mode: fake-ip, fake-ip-filter: ['geosite:cn,late', 'rule-set:d', x.test]}\n"
+	    "rule-providers: {d: {behavior: domain}}\n"), 0);
+	filter = &f.g.resolver->conf.fake_filter;
+	assert_true(fake_filter_is_real(filter, "cn.test") && fake_filter_is_real(filter, "d") && fake_filter_is_real(filter, "x.test"));
+	assert_false(fake_filter_is_real(filter, "late.test"));
+	unload(&f);
+	assert_int_equal(load(&f, "dns: {enhanced-mode: fake-ip, fake-ip-filter-mode: whitelist,\n"
+	    "  fake-ip-filter: ['geosite:cn', 'geosite:us']}\n"), 0);
+	filter = &f.g.resolver->conf.fake_filter;
+	assert_true(!fake_filter_is_real(filter, "us.test") && fake_filter_is_real(filter, "x.test"));
+	unload(&f);
+	assert_int_equal(load(&f, "dns: {enhanced-mode: fake-ip, fake-ip-filter-mode: rule, fake-ip-filter: ['GEOSITE,CN,fake-ip',\n"
+	    "  'RULE-SET,d,real-ip', 'MATCH,fake-ip']}\nrule-providers: {d: {behavior: classical}}\n"), 0);
+	filter = &f.g.resolver->conf.fake_filter;
+	assert_false(fake_filter_is_real(filter, "cn.d"));
+	assert_true(fake_filter_is_real(filter, "d.test"));
+	assert_false(fake_filter_is_real(filter, "x.test"));
+	unload(&f);
+}
+
 static void
 test_parse_warns(void **state)
 {
@@ -305,9 +440,6 @@ test_parse_warns(void **state)
 		"fake-ip-filter: ['geosite:cn'], direct-nameserver: ['https://h/q#h3=true']}\n"),
 	    0);
 	assert_non_null(strstr(logged, "dns.prefer-h3 does not work yet"));
-	assert_non_null(strstr(logged, "dns.fallback-filter.geoip: no GeoIP data"));
-	assert_non_null(strstr(logged, "nameserver-policy: geosite:cn does not work yet"));
-	assert_non_null(strstr(logged, "dns.fake-ip-filter: geosite:cn does not work yet"));
 	assert_non_null(strstr(logged, "dns.nameserver: quic://8.8.8.8 does not work yet"));
 	assert_non_null(strstr(logged, "dns.direct-nameserver: no server of this list can be asked"));
 	assert_non_null(strstr(logged, "unknown key namserver is ignored, did you mean nameserver?"));
@@ -336,6 +468,9 @@ main(void)
 		cmocka_unit_test(test_server_forms),
 		cmocka_unit_test(test_server_params),
 		cmocka_unit_test(test_servers_duplicates),
+		cmocka_unit_test(test_policy_lists),
+		cmocka_unit_test(test_fallback_lists),
+		cmocka_unit_test(test_fake_filter_lists),
 		cmocka_unit_test(test_parse_warns),
 	};
 

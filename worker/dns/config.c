@@ -146,9 +146,9 @@ read_servers(struct gen *g, const struct cfg_node *root, const struct cfg_node *
 		    "if “respect-rules” is turned on, “proxy-server-nameserver” cannot be empty");
 	if (read_list(g, n, "nameserver", "dns.nameserver", default_main, countof(default_main), &c->main, err) != 0 ||
 	    read_list(g, n, "fallback", "dns.fallback", NULL, 0, &c->fallback, err) != 0 ||
-	    dns_policy_parse(&g->arena, root, n, "nameserver-policy", &c->policy, err) != 0 ||
+	    dns_policy_parse(g, root, n, "nameserver-policy", &c->policy, err) != 0 ||
 	    read_list(g, n, "proxy-server-nameserver", "dns.proxy-server-nameserver", NULL, 0, &c->server, err) != 0 ||
-	    dns_policy_parse(&g->arena, root, n, "proxy-server-nameserver-policy", &c->server_policy, err) != 0)
+	    dns_policy_parse(g, root, n, "proxy-server-nameserver-policy", &c->server_policy, err) != 0)
 		return -E_INVAL;
 	if (c->server.n == 0 && cfg_count(cfg_get(n, "proxy-server-nameserver-policy")) > 0)
 		return cfg_fail(err, cfg_get(n, "proxy-server-nameserver-policy"), "dns.proxy-server-nameserver-policy",
@@ -230,7 +230,7 @@ dns_parse(struct gen *g, const struct cfg_node *root, struct cfg_err *err)
 	if (rc == 0)
 		rc = read_fake_ip(g, root, n, c, err);
 	if (rc == 0)
-		rc = dns_fallback_filter_parse(&g->arena, n, c->fallback.n > 0, &c->fallback_filter, err);
+		rc = dns_fallback_filter_parse(g, n, c->fallback.n > 0, &c->fallback_filter, err);
 	if (rc != 0)
 		return rc;
 	cfg_warn_unknown(n, "dns", known, NULL);

@@ -10,6 +10,7 @@
 #include "common/addr.h"
 #include "common/arena.h"
 #include "common/config_tree.h"
+#include "worker/dns/sets.h"
 #include "worker/gen.h"
 #include "worker/match/domain.h"
 
@@ -45,8 +46,13 @@ struct dns_policy_rule {		/* the value of one key of nameserver-policy */
 	struct dns_servers servers;
 	struct upstreams *set;		/* made of them by upstream.c */
 };
+struct dns_policy_step {		/* plain keys in a row, or one of lists */
+	struct domain_trie names;
+	struct dns_sets sets;
+	const struct dns_policy_rule *rule;	/* of sets; NULL: names lead to it */
+};
 struct dns_policy {			/* steps in the order of the file: the first that knows a name decides */
-	struct domain_trie *steps;
+	struct dns_policy_step *steps;
 	int n_steps;
 	struct dns_policy_rule **rules;
 	int n_rules;
@@ -54,6 +60,8 @@ struct dns_policy {			/* steps in the order of the file: the first that knows a 
 struct fallback_filter {
 	bool geoip;			/* addresses that are not of geoip_code nor private are distrusted */
 	const char *geoip_code;
+	struct dns_set country;		/* its addresses */
+	struct dns_sets sites;		/* geosite lists */
 	struct prefix *ips;
 	int n_ips;
 	struct domain_trie domains;
@@ -66,6 +74,8 @@ struct fake_rule;
 struct fake_filter {			/* which names get a fake address */
 	int mode;			/* enum fake_filter_mode */
 	struct domain_trie names;	/* of blacklist and whitelist */
+	struct dns_sets *sets;		/* the same, n_sets of them */
+	int n_sets;
 	struct fake_rule *rules;	/* of mode rule, in order */
 	int n_rules;
 };
@@ -91,25 +101,11 @@ int dns_servers_parse(struct arena *a, const struct cfg_node *list, const char *
 /* One of a kind that can be asked; the others are warned about. */
 bool dns_server_usable(const struct dns_server *s);
 
-/* filter.c: the keys that select names and addresses. root is the whole configuration: rule sets are looked up in its
- * rule-providers. */
-int dns_policy_parse(struct arena *a, const struct cfg_node *root, const struct cfg_node *dns, const char *key,
+/* filter.c: the keys that select names and addresses. */
+int dns_policy_parse(struct gen *g, const struct cfg_node *root, const struct cfg_node *dns, const char *key,
     struct dns_policy *out, struct cfg_err *err);
-int dns_fallback_filter_parse(struct arena *a, const struct cfg_node *dns, bool used, struct fallback_filter *out,
+int dns_fallback_filter_parse(struct gen *g, const struct cfg_node *dns, bool used, struct fallback_filter *out,
     struct cfg_err *err);
-/* Checks of one name or text; 0 or -E_INVAL. sets: "a,b" of "rule-set:a,b". */
-struct filter_check {
-	struct arena *arena;
-	const struct cfg_node *root, *node;	/* node: for the line of an error */
-	const char *key;
-	struct cfg_err *err;
-};
-int filter_check_sets(const struct filter_check *c, char *sets);
-const struct cfg_node *filter_find_set(const struct cfg_node *root, const char *name);
-bool filter_set_behaves(const struct cfg_node *set, const char *behavior);
-/* What follows prefix, in any case; NULL when the text does not begin so. */
-char *filter_after(char *text, const char *prefix);
-
 /* The servers that a policy has for a name (lower case), or NULL. */
 const struct upstreams *dns_policy_search(const struct dns_policy *p, const char *name);
 bool dns_fallback_only(const struct fallback_filter *f, const char *name);

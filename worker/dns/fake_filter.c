@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* dns.fake-ip-filter (spec/config.md 4): which names get a fake address. Read with the reference's error texts by config.c,
- * asked by the fake-ip stage for every new question. Lists of geosite and of rule sets select nothing yet, which is warned
- * about. Everything is in the generation's arena. */
+ * asked by the fake-ip stage for every new question. Everything but the lists of sets.h is in the generation's arena. */
 #include <string.h>
 
 #include "common/err.h"
@@ -18,49 +17,58 @@ struct fake_rule {
 	bool real;
 	const char *text;		/* lower case */
 	const struct regex *regex;
+	struct dns_set set;		/* of GEOSITE and RULE-SET */
 };
 
 static const char *const kinds[] = { "DOMAIN", "DOMAIN-SUFFIX", "DOMAIN-KEYWORD", "DOMAIN-REGEX", "DOMAIN-WILDCARD", "GEOSITE",
 	"RULE-SET", "MATCH" };
 
+/* A bare reason becomes the line's. */
 static int
-check_rule_set(const struct filter_check *c, int index, const char *line, const char *name)
+explain(const struct sets_reader *r, int index, const char *line, const struct cfg_err *why)
 {
-	const struct cfg_node *set = filter_find_set(c->root, name);
+	return cfg_fail(r->err, r->node, r->key, "dns.fake-ip-filter[%d] [%s] error: %s", index, line, why->text);
+}
 
-	if (set == NULL)
-		return cfg_fail(c->err, c->node, c->key, "dns.fake-ip-filter[%d] [%s] error: rule-set '%s' not found", index,
-		    line, name);
-	if (filter_set_behaves(set, "ipcidr"))
-		return cfg_fail(c->err, c->node, c->key,
-		    "dns.fake-ip-filter[%d] [%s] error: rule-set behavior is IPCIDR, must be domain or classical", index, line);
+static int
+read_rule_set(const struct sets_reader *r, const char *name, struct dns_set *out, struct cfg_err *why)
+{
+	const struct cfg_node *provider = dns_rule_provider(r, name);
+
+	if (provider == NULL)
+		return cfg_fail(why, NULL, NULL, "rule-set '%s' not found", name);
+	if (dns_provider_behaves(provider, "ipcidr"))
+		return cfg_fail(why, NULL, NULL, "rule-set behavior is IPCIDR, must be domain or classical");
+	dns_set_rules(r, name, out);
 	return 0;
 }
 
 static int
-compile_rule(struct gen *g, const struct filter_check *c, int index, const char *line, const char *payload, struct fake_rule *r)
+compile_rule(const struct sets_reader *r, const char *payload, struct fake_rule *out, struct cfg_err *err)
 {
+	const struct sets_reader site = { .g = r->g, .node = r->node, .key = r->key, .err = err };
 	char name[HOST_MAX + 1], why[REGEX_WHY_MAX];
 
-	if (r->kind == BY_SET || r->kind == BY_GEOSITE)
-		log_warn("line %u: dns.fake-ip-filter: %s does not work yet and selects nothing", c->node->line, line);
-	if (r->kind == BY_SET)
-		return check_rule_set(c, index, line, payload);
-	if (r->kind == BY_REGEX) {
-		r->regex = regex_compile(&g->arena, &g->regex, payload, true, why);
-		if (r->regex == NULL)
-			return cfg_fail(c->err, c->node, c->key, "dns.fake-ip-filter[%d] [%s] error: %s", index, line, why);
+	switch (out->kind) {
+	case BY_GEOSITE:
+		return dns_set_geosite(&site, payload, &out->set);
+	case BY_SET:
+		return read_rule_set(r, payload, &out->set, err);
+	case BY_REGEX:
+		out->regex = regex_compile(&r->g->arena, &r->g->regex, payload, true, why);
+		return out->regex != NULL ? 0 : cfg_fail(err, NULL, NULL, "%s", why);
+	default:
+		out->text = arena_strdup(&r->g->arena, punycode_name(name, sizeof(name), payload));
 		return 0;
 	}
-	r->text = arena_strdup(&g->arena, punycode_name(name, sizeof(name), payload));
-	return 0;
 }
 
 /* One line of mode `rule`: TYPE,payload,action or MATCH,action. */
 static int
-read_rule(struct gen *g, const struct filter_check *c, int index, const char *line, struct fake_rule *r)
+read_rule(const struct sets_reader *r, int index, const char *line, struct fake_rule *out)
 {
-	char *copy = arena_strdup(c->arena, line), *type = copy, *payload = strchr(copy, ','), *action;
+	char *copy = arena_strdup(&r->g->arena, line), *type = copy, *payload = strchr(copy, ','), *action;
+	struct cfg_err why = { 0 };
 	size_t i = 0;
 
 	action = payload != NULL ? strrchr(payload, ',') + 1 : copy + strlen(copy);
@@ -71,32 +79,44 @@ read_rule(struct gen *g, const struct filter_check *c, int index, const char *li
 	}
 	type = str_trim(type);
 	action = str_trim(action);
-	if (!str_case_equal(action, "fake-ip") && !str_case_equal(action, "real-ip"))
-		return cfg_fail(c->err, c->node, c->key,
-		    "dns.fake-ip-filter[%d] [%s] error: invalid action '%s', must be 'fake-ip' or 'real-ip'", index, line,
-		    action);
+	if (!str_case_equal(action, "fake-ip") && !str_case_equal(action, "real-ip")) {
+		(void)cfg_fail(&why, NULL, NULL, "invalid action '%s', must be 'fake-ip' or 'real-ip'", action);
+		return explain(r, index, line, &why);
+	}
 	while (i < countof(kinds) && !str_equal(type, kinds[i]))
 		i++;
-	if (i == countof(kinds))
-		return cfg_fail(c->err, c->node, c->key,
-		    "dns.fake-ip-filter[%d] [%s] error: rule type '%s' not supported, only domain-based rules allowed",
-		    index, line, type);
-	*r = (struct fake_rule){ .kind = (enum rule_kind)i, .real = str_case_equal(action, "real-ip") };
-	return r->kind == BY_ALL ? 0 : compile_rule(g, c, index, line, payload, r);
+	if (i == countof(kinds)) {
+		(void)cfg_fail(&why, NULL, NULL, "rule type '%s' not supported, only domain-based rules allowed", type);
+		return explain(r, index, line, &why);
+	}
+	*out = (struct fake_rule){ .kind = (enum rule_kind)i, .real = str_case_equal(action, "real-ip") };
+	if (out->kind == BY_ALL || compile_rule(r, payload, out, &why) == 0)
+		return 0;
+	return explain(r, index, line, &why);
 }
 
 static int
-read_item(const struct filter_check *c, const char *text, struct fake_filter *out)
+read_item(const struct sets_reader *r, const char *text, struct fake_filter *out)
 {
-	char *copy = arena_strdup(c->arena, text), *sets = filter_after(copy, "rule-set:");
+	int rc = dns_sets_read(r, text, &out->sets[out->n_sets]);
 
-	if (sets != NULL || filter_after(copy, "geosite:") != NULL) {
-		log_warn("line %u: dns.fake-ip-filter: %s does not work yet and selects nothing", c->node->line, text);
-		return sets != NULL ? filter_check_sets(c, sets) : 0;
-	}
-	if (domain_trie_insert(&out->names, copy, out) == 0)
+	if (rc > 0)
+		out->n_sets++;
+	if (rc != 0)
+		return rc > 0 ? 0 : rc;
+	if (domain_trie_insert(&out->names, text, out) == 0)
 		return 0;
-	return cfg_fail(c->err, c->node, c->key, "invalid domain: %s", copy);
+	return cfg_fail(r->err, r->node, r->key, "invalid domain: %s", text);
+}
+
+/* "GEOSITE,x,action" */
+static void
+ask_of_rule(struct gen *g, const char *line)
+{
+	const char *name = line != NULL ? dns_text_after(line, "GEOSITE,") : NULL;
+
+	if (name != NULL)
+		dns_sets_ask(g, arena_printf(&g->arena, "geosite:%.*s", (int)strcspn(name, ","), name));
 }
 
 int
@@ -105,6 +125,7 @@ fake_filter_parse(struct gen *g, const struct cfg_node *root, const struct cfg_n
 {
 	static const char *const defaults[] = { "dns.msftnsci.com", "www.msftnsci.com", "www.msftconnecttest.com" };
 	const struct cfg_node *key = cfg_get(dns, "fake-ip-filter"), *list;
+	struct sets_reader r = { .g = g, .root = root, .key = "dns.fake-ip-filter", .err = err };
 	int rc = cfg_list(key, "dns.fake-ip-filter", &list, err), i = 0;
 
 	if (rc != 0)
@@ -112,14 +133,19 @@ fake_filter_parse(struct gen *g, const struct cfg_node *root, const struct cfg_n
 	*out = (struct fake_filter){ .mode = mode };
 	domain_trie_init(&out->names, &g->arena);
 	out->rules = arena_array(&g->arena, cfg_count(list) + 1, sizeof(*out->rules));
+	out->sets = arena_array(&g->arena, cfg_count(list) + 1, sizeof(*out->sets));
 	for (size_t k = 0; key == NULL && mode == FAKE_BLACKLIST && k < countof(defaults); k++)
 		(void)domain_trie_insert(&out->names, defaults[k], out);
 	cfg_each(n, list) {
-		const struct filter_check c = { .arena = &g->arena, .root = root, .node = n, .key = "dns.fake-ip-filter",
-			.err = err };
-
-		rc = mode == FAKE_RULE ? read_rule(g, &c, i++, cfg_text(n), &out->rules[out->n_rules++])
-				       : read_item(&c, cfg_text(n), out);
+		if (mode == FAKE_RULE)
+			ask_of_rule(g, cfg_text(n));
+		else
+			dns_sets_ask(g, cfg_text(n));
+	}
+	cfg_each(n, list) {
+		r.node = n;
+		rc = mode == FAKE_RULE ? read_rule(&r, i++, cfg_text(n), &out->rules[out->n_rules++])
+				       : read_item(&r, cfg_text(n), out);
 		if (rc != 0)
 			return rc;
 	}
@@ -152,7 +178,7 @@ rule_matches(const struct fake_rule *r, const char *name)
 		return true;
 	case BY_GEOSITE:
 	case BY_SET:
-		break;
+		return dns_set_has_name(&r->set, name);
 	}
 	return false;
 }
@@ -160,10 +186,15 @@ rule_matches(const struct fake_rule *r, const char *name)
 bool
 fake_filter_is_real(const struct fake_filter *f, const char *name)
 {
-	if (f->mode != FAKE_RULE)
-		return (domain_trie_search(&f->names, name) != NULL) == (f->mode == FAKE_BLACKLIST);
-	for (int i = 0; i < f->n_rules; i++)
+	bool listed;
+
+	for (int i = 0; f->mode == FAKE_RULE && i < f->n_rules; i++)
 		if (rule_matches(&f->rules[i], name))
 			return f->rules[i].real;
-	return false;
+	if (f->mode == FAKE_RULE)
+		return false;
+	listed = domain_trie_search(&f->names, name) != NULL;
+	for (int i = 0; !listed && i < f->n_sets; i++)
+		listed = dns_sets_have(&f->sets[i], name);
+	return listed == (f->mode == FAKE_BLACKLIST);
 }

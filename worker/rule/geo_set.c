@@ -159,6 +159,21 @@ geo_set_check(struct geo_set *gs, const char *who, struct cfg_err *err)
 	return 0;
 }
 
+const struct ruleset *
+geo_dns_list(struct gen *g, enum dns_list kind, const char *name, const char *who, struct cfg_err *err)
+{
+	struct geo_set *gs;
+
+	if (kind == DNS_LIST_RULE_SET)
+		return ruleset_get(g, name);
+	gs = geo_set_get(g, kind == DNS_LIST_GEOSITE ? IMAGE_GEOSITE : IMAGE_GEOIP, name);
+	if (gs == NULL)
+		(void)cfg_fail(err, NULL, NULL, "the name is too long");
+	else if (who == NULL || geo_set_check(gs, who, err) == 0)
+		return &gs->set;
+	return NULL;
+}
+
 /* ---- databases */
 
 struct geo_set *

@@ -30,6 +30,9 @@ struct geo_set *geo_set_get(struct gen *g, uint32_t kind, const char *name);
  * err has the reason. */
 int geo_set_check(struct geo_set *gs, const char *who, struct cfg_err *err);
 
+/* For dns_hooks. */
+const struct ruleset *geo_dns_list(struct gen *g, enum dns_list kind, const char *name, const char *who, struct cfg_err *err);
+
 /* ---- databases */
 
 /* The first set of a database; NULL: the configuration does not use it. Its path and state are those of the database. */

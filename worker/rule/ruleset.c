@@ -159,6 +159,38 @@ ruleset_match(const struct ruleset *s, const struct meta *m)
 	return false;
 }
 
+static bool
+has_name(const struct ruleset *s, const char *host)
+{
+	static const struct rule_type *const types[] = { &rule_domain, &rule_domain_suffix, &rule_domain_keyword, &rule_domain_wildcard,
+		&rule_domain_regex, &rule_geosite };
+	struct verdict ignored = { 0 };
+	size_t n = strlen(host);
+	struct meta m;
+
+	if (image_has_name(&s->image, host, n) || image_has_word(&s->image, host, n))
+		return true;
+	if (s->n == 0)
+		return false;
+	meta_init(&m);
+	m.host = host;
+	for (int i = 0; i < s->n; i++)
+		for (size_t k = 0; k < countof(types); k++)
+			if (s->rule[i].type == types[k] && types[k]->match(&s->rule[i], &m, &ignored) != 0)
+				return true;
+	return false;
+}
+
+int
+ruleset_has(const struct ruleset *s, const char *host, const struct ip *ip)
+{
+	if (s->image.h == NULL)
+		return -1;
+	if (host == NULL)
+		return image_has_ip(&s->image, ip);
+	return host[0] != '\0' && has_name(s, host);
+}
+
 static void
 renew(struct rule *r)
 {

@@ -447,6 +447,22 @@ same_bytes(int a, int b, off_t size)
 	return true;
 }
 
+/* Of a geodata file it is the time alone that tells when it was last looked for; its images are still of it. */
+static void
+touch(struct sup *s, const struct image *of, int file)
+{
+	struct identity old = of->of;
+
+	if (futimens(file, NULL) == -1)
+		return;
+	list_each(n, &s->images->all) {
+		struct image *im = container_of(n, struct image, link);
+
+		if (same_file(im, &of->what) && im->state == IDLE && identical(&im->of, &old))
+			im->of = identify(file);
+	}
+}
+
 /* Whether the file of a record holds these bytes already, and its image is of them: then nothing is compiled or written. */
 static bool
 holds(struct sup *s, const struct image *im, int payload)
@@ -463,6 +479,8 @@ holds(struct sup *s, const struct image *im, int payload)
 		return false;
 	now = identify(file);
 	same = identical(&im->of, &now) && new.size == now.size && same_bytes(file, payload, now.size);
+	if (same && im->what.kind >= IMAGE_GEOSITE && im->what.kind <= IMAGE_ASN)
+		touch(s, im, file);
 	close(file);
 	return same;
 }

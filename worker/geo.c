@@ -26,7 +26,7 @@
 enum {
 	FETCH_MS = 90000,	/* spec/config.md 13.2 */
 	RETRY_MS = 30000,
-	RETRY_MAX = 7,		/* after a failure: 30 s, doubled up to 2^7 times */
+	RETRY_MAX = 7,		/* after a failure: 30 s, doubled up to 2^7 times, and up to 30 s more by chance */
 	HOUR_MS = 3600000,
 	ETAG_MAX = 256,
 	TEXT_MAX = 640
@@ -122,7 +122,7 @@ schedule(struct db *db, bool ok)
 
 	db->failures = ok ? 0 : db->failures + 1;
 	if (!ok && (wait != 0 || geo_db(g, db->kind)->state == GEO_NO_FILE))
-		wait = (uint64_t)RETRY_MS << (db->failures <= RETRY_MAX ? db->failures - 1 : RETRY_MAX);
+		wait = ((uint64_t)RETRY_MS << (db->failures <= RETRY_MAX ? db->failures - 1 : RETRY_MAX)) + rand_u64() % RETRY_MS;
 	db->next_ms = wait != 0 ? db->w->loop.now_ms + wait : 0;
 }
 

@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 
-from lib import BASE, Core, check_config, eq, on_every_worker, rule_of, until
+from lib import BASE, Core, Threads, check_config, eq, on_every_worker, rule_of, until
 
 
 class Site:
@@ -284,3 +284,16 @@ def test_dns_works_before_its_lists_come():
         r = post(core)
         eq(r.status, 204, r)
         eq(ask(core, "a.test"), 5)
+
+
+def test_updates_under_load():
+    """A name that both versions have never misses its rule, and no connection fails, while the file is replaced again and again."""
+    sites = [geosite(cn=["a.test"] + ["%s%d.test" % (x, i) for i in range(20000)]) for x in "xy"]
+    with Site(site=sites[0]) as site, Core(config(site, rules=("GEOSITE,cn,up", "MATCH,REJECT")), {"GeoSite.dat": sites[1]}) as core:
+        ts = Threads(3, lambda: core.held("a.test", 4900).close())
+        for i in range(6):
+            site.files["/site"] = sites[i % 2]
+            eq(post(core).status, 204)
+        eq(ts.stop(), [])
+        eq(min(ts.rounds) > 0, True, ts.rounds)
+        eq([r["size"] for r in core.get("/rules")["rules"]][1], 20001)

@@ -12,7 +12,7 @@
 
 #include "common/log.h"
 
-enum { MATCH_LIMIT = 100000, DEPTH_LIMIT = 250, HEAP_LIMIT_KIB = 1024, GROUPS_MAX = 32, REPLACE_MAX = 1024, EXHAUSTED_MAX = 32 };
+enum { MATCH_LIMIT = 100000, DEPTH_LIMIT = 250, HEAP_LIMIT_KIB = 1024, GROUPS_MAX = 32, EXHAUSTED_MAX = 32 };
 
 struct filter {
 	int n;
@@ -162,45 +162,125 @@ filter_match_any(struct filter *f, const char *name)
 	return false;
 }
 
-/* A .NET replacement in PCRE2's words: "$1", "${name}" and "$$" are the same, "$&" is "$0", any other "$" is itself. */
-static bool
-translate(char *out, size_t cap, const char *target)
-{
-	size_t n = 0;
+/* ---- replacing: .NET's substitutions, $1 ${1} ${name} $0 $& $$ $` $' $+ $_; a group that is not there stays as it is written */
 
-	for (; *target != '\0'; target++) {
-		if (n + 3 > cap)
-			return false;
-		out[n++] = *target;
-		if (*target != '$')
-			continue;
-		if (target[1] == '&') {
-			out[n++] = '0';
-			target++;
-		} else if (target[1] == '$') {
-			out[n++] = '$';
-			target++;
-		} else if (!(target[1] >= '0' && target[1] <= '9') && !(target[1] == '{' && strchr(target, '}') != NULL)) {
-			out[n++] = '$';
-		}
-	}
-	out[n] = '\0';
+struct replacement {
+	const struct filter *f;
+	const char *subject;
+	const PCRE2_SIZE *at; /* pairs of the present match */
+	uint32_t pairs;
+	char *out;
+	size_t n, cap;
+};
+
+static bool
+put(struct replacement *r, const char *s, size_t n)
+{
+	if (n >= r->cap - r->n)
+		return false;
+	memcpy(r->out + r->n, s, n);
+	r->n += n;
 	return true;
 }
 
+/* The number of a group by its digits or its name; -1: none of that. */
+static int
+group_number(const struct replacement *r, const char *s, size_t n)
+{
+	char name[64];
+	int number = 0;
+
+	if (n == 0 || n >= sizeof(name))
+		return -1;
+	for (size_t i = 0; i < n && number >= 0 && number < GROUPS_MAX; i++)
+		number = s[i] >= '0' && s[i] <= '9' ? number * 10 + (s[i] - '0') : -1;
+	if (number < 0) {
+		memcpy(name, s, n);
+		name[n] = '\0';
+		number = pcre2_substring_number_from_name(r->f->code[0], (PCRE2_SPTR)name);
+	}
+	return number >= 0 && (uint32_t)number < r->pairs ? number : -1;
+}
+
+static bool
+put_group(struct replacement *r, int number)
+{
+	PCRE2_SIZE from = r->at[2 * number], to = r->at[2 * number + 1];
+
+	return from == PCRE2_UNSET || to < from || put(r, r->subject + from, to - from);
+}
+
+/* What "$..." at s stands for; *used: how much of it was read. */
+static bool
+put_substitution(struct replacement *r, const char *s, size_t *used)
+{
+	size_t digits = strspn(s + 1, "0123456789"), close = s[1] == '{' && strchr(s, '}') != NULL ? strcspn(s, "}") : 0;
+	int number = digits > 0 ? group_number(r, s + 1, digits) : close > 0 ? group_number(r, s + 2, close - 2) : -1;
+
+	*used = digits > 0 ? digits + 1 : close > 0 ? close + 1 : 2;
+	if (number >= 0)
+		return put_group(r, number);
+	switch (s[1]) {
+	case '$':
+		return put(r, "$", 1);
+	case '&':
+		return put_group(r, 0);
+	case '`':
+		return put(r, r->subject, r->at[0]);
+	case '\'':
+		return put(r, r->subject + r->at[1], strlen(r->subject + r->at[1]));
+	case '+':
+		return put_group(r, (int)r->pairs - 1);
+	case '_':
+		return put(r, r->subject, strlen(r->subject));
+	default:
+		*used = 1;
+		return put(r, "$", 1);
+	}
+}
+
+static bool
+put_target(struct replacement *r, const char *target)
+{
+	for (size_t n; *target != '\0'; target += n) {
+		n = strcspn(target, "$");
+		if (n > 0 ? !put(r, target, n) : !put_substitution(r, target, &n))
+			return false;
+	}
+	return true;
+}
+
+/* After an empty match the next one is looked for a character further on, as in .NET. */
 int
 filter_replace(const struct filter *f, const char *name, const char *target, char *out, size_t cap)
 {
-	char text[REPLACE_MAX];
-	PCRE2_SIZE n = cap;
+	struct replacement r = { .f = f, .subject = name, .out = out, .cap = cap };
+	size_t len = strlen(name), at = 0, copied = 0;
+	uint32_t groups = 0;
 	int rc;
 
-	if (!translate(text, sizeof(text), target))
+	(void)pcre2_pattern_info(f->code[0], PCRE2_INFO_CAPTURECOUNT, &groups);
+	r.pairs = groups < GROUPS_MAX ? groups + 1 : GROUPS_MAX;
+	r.at = pcre2_get_ovector_pointer(f->data);
+	while (at <= len && (rc = pcre2_match(f->code[0], (PCRE2_SPTR)name, len, at, 0, f->data, f->limits)) >= 0) {
+		size_t from = r.at[0], to = r.at[1];
+
+		if (to < from || from < copied) /* \K in a look-around */
+			return -E_INVAL;
+		if (!put(&r, name + copied, from - copied) || !put_target(&r, target))
+			return -E_LIMIT;
+		copied = at = to;
+		if (to == from)
+			do
+				at++;
+			while (at < len && ((unsigned char)name[at] & 0xc0) == 0x80);
+	}
+	if (at <= len && rc != PCRE2_ERROR_NOMATCH)
+		return -E_INVAL;
+	if (!put(&r, name + copied, len - copied))
 		return -E_LIMIT;
-	rc = pcre2_substitute(f->code[0], (PCRE2_SPTR)name, strlen(name), 0,
-	    PCRE2_SUBSTITUTE_GLOBAL | PCRE2_SUBSTITUTE_UNSET_EMPTY | PCRE2_SUBSTITUTE_UNKNOWN_UNSET, f->data, f->limits,
-	    (PCRE2_SPTR)text, PCRE2_ZERO_TERMINATED, (PCRE2_UCHAR *)out, &n);
-	return rc >= 0 ? 0 : rc == PCRE2_ERROR_NOMEMORY ? -E_LIMIT : -E_INVAL;
+	out[r.n] = '\0';
+	return 0;
 }
 
 void

@@ -107,6 +107,8 @@ test_ss(void **state)
 	    "{name=o,type=ss,server=h,port=<1>,cipher=m,password=p,udp=<true>,plugin=obfs,plugin-opts={mode=http,host=www.test}}");
 	IS("ss://m:p@h:1?plugin=v2ray-plugin%3Btls%3Bhost%3Dw%3Bpath%3D%2Fx#o",
 	    "{name=o,type=ss,server=h,port=<1>,cipher=m,password=p,udp=<true>,plugin=v2ray-plugin,plugin-opts={mode=websocket,host=w,path=/x,tls=<true>}}");
+	IS("ss://m:p@h:1?plugin=shadow-tls%3Bhost%3Dw.test%3Bpassword%3Da%3Db%3Bversion%3D3%3B%2Fx%3Dy#o",
+	    "{name=o,type=ss,server=h,port=<1>,cipher=m,password=p,udp=<true>,plugin=shadow-tls,plugin-opts={host=w.test,password=a=b,version=3}}");
 	IS("ss://m:p@h:1", "{name=h:1,type=ss,server=h,port=<1>,cipher=m,password=p,udp=<true>}");
 	IS(coded("ssr",
 	       "r.test:443:auth_aes128_md5:aes-256-cfb:tls1.2_ticket_auth:cHc/?obfsparam=by50ZXN0&protoparam=MTp4&remarks=c3NyIG5vZGU&group=Zw",
@@ -139,6 +141,12 @@ test_v2ray(void **state)
 	IS("vmess://u@h:1?encryption=none&type=tcp&headerType=http&path=%2Fa,%2Fb&host=x#m",
 	    "{name=m,type=vmess,server=h,port=<1>,alterId=<0>,cipher=none,uuid=u,udp=<true>,tls=<false>,xudp=<true>,network=http,"
 	    "http-opts={path=[/a,/b],headers={Host=[x]}}}");
+	IS(coded("vmess", "auto:u@h:1", "?remarks=a%20b&obfs=websocket&obfsParam=w&path=/p&tls=1&peer=s"),
+	    "{name=a b,type=vmess,server=h,port=<1>,alterId=<0>,cipher=auto,uuid=u,udp=<true>,tls=<true>,client-fingerprint=chrome,servername=s,xudp=<true>,"
+	    "network=ws,ws-opts={path=/p,headers={User-Agent=Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
+	    "Chrome/120.0.0.0 Safari/537.36,Host=w}}}");
+	IS("trojan://p@t?peer=s#t",
+	    "{name=t,type=trojan,server=t,port=<443>,password=p,udp=<true>,skip-cert-verify=<false>,sni=s,client-fingerprint=chrome}");
 	IS("trojan://pass%20word@t:443?sni=s&allowInsecure=1&type=grpc&serviceName=g#t",
 	    "{name=t,type=trojan,server=t,port=<443>,password=pass word,udp=<true>,skip-cert-verify=<true>,sni=s,client-fingerprint=chrome,network=grpc,"
 	    "grpc-opts={grpc-service-name=g}}");

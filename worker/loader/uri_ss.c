@@ -19,6 +19,24 @@ option(struct arena *a, const char *list, const char *key)
 	return "";
 }
 
+/* Of a plugin that the reference has no words for here: every option under its own name, as its configuration has it
+ * (shadow-tls, gost-plugin, restls, kcptun). */
+static void
+other_plugin(struct link *l, const char *name, const char *options)
+{
+	static const char letters[] = "abcdefghijklmnopqrstuvwxyz-";
+	size_t n, key;
+
+	link_text(l, "plugin", name);
+	for (; *options != '\0'; options += n + (options[n] != '\0')) {
+		n = strcspn(options, ";");
+		key = strspn(options, letters);
+		if (key > 0 && key < n && options[key] == '=')
+			link_text(l, arena_printf(l->a, "plugin-opts/%.*s", (int)key, options),
+			    arena_strndup(l->a, options + key + 1, n - key - 1));
+	}
+}
+
 static void
 plugin(struct link *l, const char *text)
 {
@@ -37,7 +55,7 @@ plugin(struct link *l, const char *text)
 		link_some(l, "plugin-opts/path", option(l->a, text, "path"));
 		link_bool(l, "plugin-opts/tls", strstr(text, "tls") != NULL);
 	} else if (name[0] != '\0') {
-		link_text(l, "plugin", name); /* said to be unknown where the node is built */
+		other_plugin(l, name, text + strlen(name)); /* unknown ones are named where the node is built */
 	}
 }
 

@@ -90,8 +90,8 @@ transport_of(const struct url *u)
 static void
 security(struct link *l, const struct url *u)
 {
-	const char *mode = text_lower(u->a, url_get(u, "security")), *fp = url_get(u, "fp");
-	bool tls = str_ends(mode, "tls") || strcmp(mode, "reality") == 0;
+	const char *mode = text_lower(u->a, url_get(u, "security")), *fp = url_get(u, "fp"), *sni = url_get(u, "sni");
+	bool tls = str_ends(mode, "tls") || strcmp(mode, "reality") == 0 || text_true(url_get(u, "tls"));
 
 	link_bool(l, "tls", tls);
 	if (tls) {
@@ -101,7 +101,7 @@ security(struct link *l, const struct url *u)
 		if (text_true(url_get(u, "allowInsecure")) || text_true(url_get(u, "insecure")))
 			link_bool(l, "skip-cert-verify", true);
 	}
-	link_some(l, "servername", url_get(u, "sni"));
+	link_some(l, "servername", sni[0] != '\0' ? sni : url_get(u, "peer"));
 	if (url_get(u, "pbk")[0] != '\0') {
 		link_text(l, "reality-opts/public-key", url_get(u, "pbk"));
 		link_text(l, "reality-opts/short-id", url_get(u, "sid"));
@@ -121,10 +121,14 @@ v2ray_common(struct link *l, const struct url *u)
 		link_bool(l, "packet-addr", true);
 	else if (strcmp(packet, "none") != 0)
 		link_bool(l, "xudp", true);
+	if (strcmp(url_get(u, "obfs"), "websocket") == 0) { /* as the base64 form says it */
+		t.host = url_get(u, "obfsParam");
+		return transport(l, "ws", &t);
+	}
 	return transport(l, network_of(u->a, url_get(u, "type"), url_get(u, "headerType")), &t);
 }
 
-/* Some programs write the authority as base64 of "[cipher:]uuid@host:port". */
+/* Some programs write the authority as base64 of "[cipher:]uuid@host:port", and the name as a parameter. */
 static bool
 split(struct url *u, struct links *out, const char *rest)
 {
@@ -138,7 +142,11 @@ split(struct url *u, struct links *out, const char *rest)
 		colon = memchr(text, ':', (size_t)(at - text));
 		rest = arena_printf(out->a, "%s%s", colon != NULL ? colon + 1 : text, rest + n);
 	}
-	return url_split(u, out->a, rest) && url_has_server(u) && u->user[0] != '\0';
+	if (!url_split(u, out->a, rest) || !url_has_server(u) || u->user[0] == '\0')
+		return false;
+	if (u->name[0] == '\0')
+		u->name = url_get(u, "remarks");
+	return true;
 }
 
 static bool
@@ -265,7 +273,7 @@ trojan(struct links *out, const char *rest)
 	struct url u;
 	struct link *l;
 	struct transport t;
-	const char *fp, *type;
+	const char *fp, *type, *sni;
 
 	if (!url_split(&u, out->a, rest))
 		return false;
@@ -280,7 +288,8 @@ trojan(struct links *out, const char *rest)
 	link_text(l, "password", u.userinfo);
 	link_bool(l, "udp", true);
 	link_bool(l, "skip-cert-verify", text_true(url_get(&u, "allowInsecure")) || text_true(url_get(&u, "insecure")));
-	link_some(l, "sni", url_get(&u, "sni"));
+	sni = url_get(&u, "sni");
+	link_some(l, "sni", sni[0] != '\0' ? sni : url_get(&u, "peer"));
 	link_list(l, "alpn", url_get(&u, "alpn"));
 	link_text(l, "client-fingerprint", fp[0] != '\0' ? fp : "chrome");
 	link_some(l, "fingerprint", url_get(&u, "pcs"));

@@ -136,9 +136,8 @@ filter_count(const struct filter *f)
 	return f != NULL ? f->n : 0;
 }
 
-/* A name that runs into the limits does not match; the tree holds valid UTF-8 only. */
-/* A pattern that runs into the limits again and again would stall the loop for thousands of nodes: it is given up, once and
- * for all names. */
+/* The tree holds valid UTF-8 only: it is not checked again. A name that runs into the limits does not match; a pattern that runs
+ * into them again and again would stall the loop for thousands of nodes: it is given up, once and for all names. */
 bool
 filter_match(struct filter *f, int i, const char *name)
 {
@@ -146,7 +145,7 @@ filter_match(struct filter *f, int i, const char *name)
 
 	if (f->exhausted >= EXHAUSTED_MAX)
 		return false;
-	rc = pcre2_match(f->code[i], (PCRE2_SPTR)name, strlen(name), 0, 0, f->data, f->limits);
+	rc = pcre2_match(f->code[i], (PCRE2_SPTR)name, strlen(name), 0, PCRE2_NO_UTF_CHECK, f->data, f->limits);
 	if ((rc == PCRE2_ERROR_MATCHLIMIT || rc == PCRE2_ERROR_DEPTHLIMIT || rc == PCRE2_ERROR_HEAPLIMIT) &&
 	    ++f->exhausted == EXHAUSTED_MAX)
 		log_warn("a name filter takes too long and matches nothing from now on, first with %.100s", name);

@@ -16,13 +16,15 @@ struct shm_stat {
 	_Atomic uint64_t shed_memory;	/* of those shed: because of sluice.worker-memory-limit */
 };
 
-/* One page that every worker of the service writes: positions that users see as one. A broken worker may disturb the others' turn and cause health
- * checks within their budget, no more. Places are found by a hash of a group's name; two groups that share one only share what it says. */
+/* One page that every worker of the service writes: positions and choices that users see as one. A broken worker may disturb the others' turn, make them choose another member, and
+ * cause health checks within their budget, no more. Places are found by a hash of a group's name; two groups that share one only share what it says. */
 struct shm_shared {
-	_Atomic uint32_t turn[512];	/* load-balance */
-	_Atomic uint32_t used_s[384];	/* last use by a connection, seconds of CLOCK_MONOTONIC, 0 = never */
-	_Atomic uint8_t wanted[384];	/* 1: dials fail, the lead should check */
+	_Atomic uint32_t turn[256];	/* load-balance */
+	_Atomic uint32_t used_s[256];	/* last use by a connection, seconds of CLOCK_MONOTONIC, 0 = never */
+	_Atomic uint8_t wanted[256];	/* 1: dials fail, the lead should check */
+	_Atomic uint64_t choice[224];	/* url-test: what worker/group/urltest.c says; 0 = nothing yet */
 };
+_Static_assert(sizeof(struct shm_shared) <= 4096, "it is one page (STAT_PAGE)");
 
 /* Single writer: no read-modify-write instruction is needed. */
 static inline void

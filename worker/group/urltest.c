@@ -1,11 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /* `url-test`: the alive member with the lowest last delay, kept within `tolerance` ms, computed at most every 10 s; a fixed
- * member wins while it is alive (spec/config.md 14.5). Called through group_type. Workers compute at their own times: within
- * those 10 s, or within the tolerance, they may differ. */
+ * member wins while it is alive (spec/config.md 14.5). Called through group_type.
+ *
+ * The choice is one for the whole service: whoever computes it writes a word that all see, and the others take it over
+ * with their next pick; so does a new process, which then keeps to it within the tolerance. The word: 24 bits of a hash of
+ * the group's name, 16 bits of the second, 24 bits of a hash of the member's name. Groups that share a place choose for
+ * themselves. */
+#include <string.h>
+
+#include "common/map.h"
+#include "common/strutil.h"
 #include "worker/group/group.h"
 #include "worker/worker.h"
 
-enum { RECOMPUTE_MS = 10000 };
+enum { RECOMPUTE_MS = 10000, SECONDS_MASK = 0xffff, HASH_MASK = 0xffffff };
 
 struct urltest {
 	struct group g;
@@ -14,7 +22,48 @@ struct urltest {
 	uint64_t at_ms;
 	bool fresh;		/* now was computed at at_ms */
 	uint32_t of;		/* for members of this version */
+	_Atomic uint64_t *shared, own;	/* the word; own where nothing is shared (tests) */
+	uint64_t seen;		/* as it was last looked at */
 };
+
+static uint64_t
+hash_of(const char *name)
+{
+	static const uint8_t seed[16];
+
+	return siphash13(seed, name, strlen(name));
+}
+
+static void
+publish(struct urltest *u)
+{
+	uint64_t group = hash_of(u->g.ob.name) & HASH_MASK, member = hash_of(u->now->name) & HASH_MASK;
+
+	u->seen = group << 40 | (u->at_ms / 1000 & SECONDS_MASK) << 24 | member;
+	atomic_store_explicit(u->shared, u->seen, memory_order_relaxed);
+}
+
+/* Takes over what another worker computed since. */
+static void
+follow(struct urltest *u, uint64_t now_ms)
+{
+	uint64_t word = atomic_load_explicit(u->shared, memory_order_relaxed), age_s;
+
+	if (word == u->seen)
+		return;
+	u->seen = word;
+	if (word >> 40 != (hash_of(u->g.ob.name) & HASH_MASK))
+		return;
+	for (int i = 0; i < u->g.n_members; i++) {
+		if ((hash_of(u->g.members[i]->name) & HASH_MASK) != (word & HASH_MASK))
+			continue;
+		age_s = (now_ms / 1000 - (word >> 24)) & SECONDS_MASK;
+		u->now = u->g.members[i];
+		u->fresh = age_s * 1000 < RECOMPUTE_MS;
+		u->at_ms = now_ms - (u->fresh ? age_s * 1000 : 0);
+		return;
+	}
+}
 
 static struct outbound *
 fastest(const struct group *g)
@@ -59,11 +108,14 @@ pick(struct group *g, const struct meta *m, bool touch)
 		u->now = NULL;
 		u->fresh = false;
 		u->of = g->version;
+		u->seen = 0;
 	}
+	follow(u, now_ms);
 	/* a choice that died is not kept for the rest of its 10 s */
 	if (!u->fresh || now_ms - u->at_ms >= RECOMPUTE_MS || !group_alive(g, u->now)) {
 		compute(u);
 		u->at_ms = now_ms;
+		publish(u);
 	}
 	return u->now;
 }
@@ -103,8 +155,10 @@ static int
 setup(struct group *g, const struct cfg_node *item, struct cfg_err *err)
 {
 	struct urltest *u = (struct urltest *)g;
+	struct shm_shared *page = g->ob.gen->w != NULL ? g->ob.gen->w->shared : NULL;
 
 	(void)err;
+	u->shared = page == NULL ? &u->own : &page->choice[hash_of(g->ob.name) % countof(page->choice)];
 	if (cfg_int(cfg_get(item, "tolerance"), "tolerance", 0, UINT16_MAX, &u->tolerance, NULL) != 0)
 		u->tolerance = 0;
 	return 0;

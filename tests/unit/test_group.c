@@ -322,10 +322,14 @@ test_loadbalance_pick(void **state)
 	assert_ptr_not_equal(balanced(&k, "hash", "one.hash.test"), first);
 	outbound_record(kit_find(&k, first), url, 1, true, 1);
 	first = balanced(&k, "sticky", "s.test");
-	outbound_record(kit_find(&k, first), url, 0, false, 1);
+	loop_fake_wall(700 * INT64_C(1000000000));
+	outbound_record(kit_find(&k, first), url, 0, false, loop_wall_ns());
 	assert_ptr_not_equal(balanced(&k, "sticky", "s.test"), first);
-	outbound_record(kit_find(&k, first), url, 1, true, 1);
+	outbound_record(kit_find(&k, first), url, 1, true, loop_wall_ns());
 	assert_ptr_not_equal(balanced(&k, "sticky", "s.test"), first);	/* it sticks to the new one */
+	loop_fake_wall(1300 * INT64_C(1000000000));
+	assert_ptr_equal(balanced(&k, "sticky", "s.test"), first);
+	loop_fake_wall(0);
 	assert_true(outbound_udp(kit_find(&k, "bal")));
 	kit_free(&k);
 }

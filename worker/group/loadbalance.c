@@ -2,9 +2,11 @@
 /* `load-balance`: round-robin, consistent-hashing by jump hash (Lamping and Veach, "A Fast, Minimal Memory, Consistent Hash
  * Algorithm"), or sticky-sessions (spec/config.md 14.5). Called through group_type.
  *
- * The hashes are seeded with a constant, so that every worker, and the next process, takes the same member for the same key. The
- * round-robin position is one for the whole service (struct shm_shared); the table of sessions is each worker's own. The registered domain of a host is taken as its
- * last two labels as long as there is no public suffix list here: all of example.co.uk goes by co.uk. */
+ * The hashes are seeded with a constant, so that every worker, and the next process, takes the same member for the same key.
+ * The round-robin position is one for the whole service (struct shm_shared). Sticky sessions need no table: a session leaves
+ * its member when that dies, and a member that was dead in the last ten minutes gets none back, which all workers know
+ * alike; the reference remembers 1000 sessions for as long. The registered domain of a host is taken as its last two labels
+ * as long as there is no public suffix list here: all of example.co.uk goes by co.uk. */
 #include <string.h>
 
 #include "common/map.h"
@@ -12,20 +14,14 @@
 #include "worker/group/group.h"
 #include "worker/worker.h"
 
-enum { REHASH_MAX = 5, STICKY_TRIES = 4, STICKY_MS = 600000 };
-enum { SETS = 250, WAYS = 4 };	/* 1000 sessions; in a full set the oldest goes */
+enum { REHASH_MAX = 5, STICKY_TRIES = 4, STICKY_S = 600 };
 
 enum strategy { ROUND_ROBIN, CONSISTENT, STICKY };
-struct session {
-	uint64_t key, at_ms;	/* at_ms 0: free */
-	uint32_t member;
-};
 struct balance {
 	struct group g;
 	enum strategy strategy;
 	_Atomic uint32_t *turn;	/* round-robin: counts the picks of every worker */
 	_Atomic uint32_t own;	/* what turn points at where nothing is shared (tests) */
-	struct session (*sessions)[WAYS];	/* SETS of them; STICKY only */
 };
 
 static uint32_t
@@ -86,7 +82,8 @@ round_robin(struct balance *b, bool touch)
 {
 	struct group *g = &b->g;
 	uint32_t n = (uint32_t)g->n_members;
-	uint32_t turn = touch ? atomic_fetch_add_explicit(b->turn, 1, memory_order_relaxed) : atomic_load_explicit(b->turn, memory_order_relaxed);
+	uint32_t turn = touch ? atomic_fetch_add_explicit(b->turn, 1, memory_order_relaxed) :
+	    atomic_load_explicit(b->turn, memory_order_relaxed);
 
 	for (uint32_t i = 0; i < n; i++) {
 		struct outbound *ob = g->members[(turn % n + i) % n];
@@ -112,39 +109,38 @@ consistent(struct balance *b, const struct meta *m)
 	return group_first_alive(g);
 }
 
-static struct session *
-session_of(struct balance *b, uint64_t key, uint64_t now_ms)
+/* Alive, and no test of the last ten minutes found it dead. */
+static bool
+settled(const struct group *g, const struct outbound *ob, int64_t now_ns)
 {
-	struct session *set = b->sessions[key % SETS], *oldest = set;
+	const struct delay_history *h = outbound_history(ob, g->url);
 
-	for (int i = 0; i < WAYS; i++) {
-		if (set[i].at_ms != 0 && set[i].key == key && now_ms - set[i].at_ms < STICKY_MS)
-			return &set[i];
-		if (set[i].at_ms < oldest->at_ms)
-			oldest = &set[i];
-	}
-	*oldest = (struct session){ .key = key, .at_ms = 0 };
-	return oldest;
+	if (!group_alive(g, ob))
+		return false;
+	for (unsigned i = 0; h != NULL && i < h->n; i++)
+		if (h->e[i].ms == 0 && now_ns - h->e[i].at_ns < STICKY_S * INT64_C(1000000000))
+			return false;
+	return true;
 }
 
-/* Age counts from the last use that changed the choice or made the entry, as in the reference. */
+/* The first of the key's members that is settled, else that is alive. */
 static struct outbound *
-sticky(struct balance *b, const struct meta *m, bool touch)
+sticky(struct balance *b, const struct meta *m)
 {
 	struct group *g = &b->g;
-	uint64_t key = key_of(m, true), now_ms = g->ob.gen->w != NULL ? g->ob.gen->w->loop.now_ms : 1;
-	struct session scratch = { 0 }, *s = touch ? session_of(b, key, now_ms) : &scratch;
-	uint32_t n = (uint32_t)g->n_members, at = s->at_ms != 0 && s->member < n ? s->member : jump(key, n);
+	uint64_t key = key_of(m, true);
+	int64_t now_ns = loop_wall_ns();
+	struct outbound *alive = NULL;
 
-	for (int i = 1; i <= STICKY_TRIES; i++) {
-		if (group_alive(g, g->members[at])) {
-			if (s->at_ms == 0 || s->member != at)
-				*s = (struct session){ .key = key, .at_ms = now_ms != 0 ? now_ms : 1, .member = at };
-			return g->members[at];
-		}
-		at = jump(key + (uint64_t)i, n);
+	for (int i = 0; i < STICKY_TRIES; i++) {
+		struct outbound *ob = g->members[jump(key + (uint64_t)i, (uint32_t)g->n_members)];
+
+		if (settled(g, ob, now_ns))
+			return ob;
+		if (alive == NULL && group_alive(g, ob))
+			alive = ob;
 	}
-	return group_first_alive(g);
+	return alive != NULL ? alive : group_first_alive(g);
 }
 
 static struct outbound *
@@ -158,7 +154,7 @@ pick(struct group *g, const struct meta *m, bool touch)
 	case CONSISTENT:
 		return consistent(b, m);
 	case STICKY:
-		return sticky(b, m, touch);
+		return sticky(b, m);
 	}
 	return NULL;
 }
@@ -197,8 +193,6 @@ setup(struct group *g, const struct cfg_node *item, struct cfg_err *err)
 		if (strcmp(s, names[i]) != 0)
 			continue;
 		b->strategy = (enum strategy)i;
-		if (i == STICKY)
-			b->sessions = arena_array(&g->ob.gen->arena, SETS, sizeof(*b->sessions));
 		return 0;
 	}
 	return cfg_fail(err, cfg_get(item, "strategy"), "strategy", "unsupported strategy: %.64s", s);

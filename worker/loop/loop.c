@@ -10,6 +10,8 @@
 
 #include "common/log.h"
 
+static int64_t fake_wall_ns;	/* tests; 0 = the real one */
+
 uint64_t
 loop_clock_ms(void)
 {
@@ -24,6 +26,8 @@ loop_wall_ns(void)
 {
 	struct timespec t;
 
+	if (fake_wall_ns != 0)
+		return fake_wall_ns;
 	clock_gettime(CLOCK_REALTIME, &t);
 	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
@@ -192,4 +196,10 @@ loop_fake_clock(struct loop *l, uint64_t ms)
 {
 	l->fake = true;
 	l->now_ms = ms;
+}
+
+void
+loop_fake_wall(int64_t ns)
+{
+	fake_wall_ns = ns;
 }

@@ -50,6 +50,7 @@ void loop_forget(struct loop *l, int fd);
 /* One turn, not waiting; for tests. */
 void loop_turn(struct loop *l);
 void loop_fake_clock(struct loop *l, uint64_t ms);
+void loop_fake_wall(int64_t ns);	/* what loop_wall_ns() says; 0 = the real time again */
 uint64_t loop_clock_ms(void);		/* CLOCK_MONOTONIC, read now */
 int64_t loop_wall_ns(void);		/* CLOCK_REALTIME */
 

@@ -31,8 +31,8 @@ static bool dirty;
 
 /* ---- to the other workers */
 
-static void
-flush(struct worker *w)
+void
+delays_flush(struct worker *w)
 {
 	ev_timer_stop(w->loop.ev, &tell_timer);
 	if (batch.len > sizeof(struct msg_change) && !batch.failed)
@@ -47,15 +47,14 @@ on_tell(struct ev_loop *loop, ev_timer *t, int events)
 {
 	(void)loop;
 	(void)events;
-	flush(t->data);
+	delays_flush(t->data);
 }
 
-void
-delays_tell(struct worker *w, const struct outbound *ob, const char *url, uint16_t ms, bool alive, int64_t at_ns)
+static void
+tell(struct worker *w, const struct outbound *ob, const char *url, uint16_t ms, bool alive, int64_t at_ns)
 {
 	struct msg_change m = { .kind = CHANGE_DELAY };
 
-	dirty = true;
 	if (w->workers < 2 || !w->serving)
 		return;
 	if (batch.p == NULL) {
@@ -72,7 +71,24 @@ delays_tell(struct worker *w, const struct outbound *ob, const char *url, uint16
 	wire_put_u64(&batch, (uint64_t)at_ns);
 	wire_put_bool(&batch, alive);
 	if (batch.len >= BATCH_BYTES)
-		flush(w);
+		delays_flush(w);
+}
+
+static void
+take(struct outbound *ob, const char *url, uint16_t ms, bool alive, int64_t at_ns)
+{
+	outbound_record(ob, url, ms, alive, at_ns);
+	if (!alive)
+		groups_died(ob);
+}
+
+void
+delays_record(struct worker *w, struct outbound *ob, const char *url, uint16_t ms, bool alive, int64_t at_ns)
+{
+	dirty = true;
+	take(ob, url, ms, alive, at_ns);
+	if (node_find(w->gen, ob->provider, ob->name) == ob) /* not one that has vanished meanwhile, whose name another may have */
+		tell(w, ob, url, ms, alive, at_ns);
 }
 
 int
@@ -91,7 +107,7 @@ delays_take(struct gen *g, struct wire *in)
 			return 400;
 		ob = node_find(g, provider, name);
 		if (ob != NULL)
-			outbound_record(ob, url, ms, alive, (int64_t)at);
+			take(ob, url, ms, alive, (int64_t)at);
 	}
 	return 204;
 }

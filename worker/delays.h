@@ -9,8 +9,10 @@
 
 struct outbound;
 
-/* The lead recorded a result: the others hear of it soon, several at a time. */
-void delays_tell(struct worker *w, const struct outbound *ob, const char *url, uint16_t ms, bool alive, int64_t at_ns);
+/* The lead has a result: it is recorded, groups hear of it, and the other workers soon, several at a time. */
+void delays_record(struct worker *w, struct outbound *ob, const char *url, uint16_t ms, bool alive, int64_t at_ns);
+/* What they have not been told yet goes out now: before something that depends on it. */
+void delays_flush(struct worker *w);
 /* CHANGE_DELAY: HTTP status. */
 int delays_take(struct gen *g, struct wire *in);
 /* Once a second, the lead: what must go out goes out, what must be kept is kept. */

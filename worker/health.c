@@ -345,8 +345,7 @@ on_result(void *arg, int ms, int err)
 			log_warn("health checks pause: there is no network");
 		h.offline_until = w->loop.now_ms + OFFLINE_MS;
 	} else {
-		outbound_record(t->ob, t->url, recorded, alive, now);
-		delays_tell(w, t->ob, t->url, recorded, alive, now);
+		delays_record(w, t->ob, t->url, recorded, alive, now);
 	}
 	free(t);
 	end_run(o);

@@ -73,6 +73,7 @@ answer_one(struct ask *a, int err)
 	struct wire out;
 
 	if (a->quiet) {
+		delays_flush(a->w); /* the others shall know whether it lives when they are told to choose it */
 		wire_init(&out);
 		query_answer(a->peer, a->id, &out);
 		return;
@@ -116,9 +117,8 @@ on_done(void *arg, int ms, int err)
 
 	n_tests--;
 	t->ms = err == 0 ? ms : 0;
-	outbound_record(t->ob, a->url, recorded, alive, now);
+	delays_record(a->w, t->ob, a->url, recorded, alive, now);
 	worker_touch(a->w);
-	delays_tell(a->w, t->ob, a->url, recorded, alive, now);
 	if (--a->waiting == 0)
 		finish(a, err);
 }
@@ -159,7 +159,7 @@ start(struct ask *a, unsigned timeout, const char *expected)
 			a->waiting++;
 			n_tests++;
 		} else {
-			outbound_record(t->ob, a->url, 0, false, loop_wall_ns());
+			delays_record(a->w, t->ob, a->url, 0, false, loop_wall_ns());
 		}
 	}
 	if (--a->waiting == 0)
@@ -222,6 +222,7 @@ query_before_select(struct worker *w, struct peer *p, uint32_t id, struct wire *
 	if (g != NULL && g->gtype == &group_fallback_type)
 		member = group_find_member(g, name);
 	if (member == NULL || group_alive(g, member)) {
+		delays_flush(w);
 		wire_init(&out);
 		query_answer(p, id, &out);
 		return;

@@ -277,8 +277,11 @@ test_fallback_pick(void **state)
 	assert_string_equal(picked(&k, "fall"), "b");
 	assert_string_equal(g->gtype->fixed(g), "b");
 	outbound_record(kit_find(&k, "b"), url, 0, false, 1);
-	assert_string_equal(g->gtype->fixed(g), "");	/* dead: cleared */
 	assert_string_equal(picked(&k, "fall"), "a");
+	groups_died(kit_find(&k, "b"));
+	assert_string_equal(g->gtype->fixed(g), "");
+	select_is(&k, "fall", "b", 204, "");	/* still dead */
+	assert_string_equal(g->gtype->fixed(g), "");
 	kit_free(&k);
 }
 

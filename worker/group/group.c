@@ -111,6 +111,19 @@ groups_changed(struct gen *gen, const struct node_set *set)
 }
 
 void
+groups_died(struct outbound *ob)
+{
+	struct gen *gen = ob->gen;
+
+	for (int i = 0; i < gen->n_groups; i++) {
+		struct group *g = group_of(gen->groups[i]);
+
+		if (g->gtype->died != NULL)
+			g->gtype->died(g, ob);
+	}
+}
+
+void
 group_tested(struct group *g)
 {
 	if (g->gtype->tested != NULL)

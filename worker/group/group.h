@@ -16,6 +16,7 @@ struct group_type {
 	void (*on_dial)(struct group *, struct outbound *, int err);	/* for max-failed-times; may be NULL */
 	bool (*udp)(struct group *);				/* NULL: as the present choice; never asked with disable-udp */
 	void (*tested)(struct group *);				/* see group_tested(); may be NULL */
+	void (*died)(struct group *, struct outbound *);	/* see groups_died(); may be NULL */
 };
 
 struct group_choice {		/* a saved choice of a group that this configuration does not have */
@@ -77,6 +78,8 @@ struct outbound *group_find_member(const struct group *g, const char *name);
 struct outbound *group_first_alive(const struct group *g);
 bool group_alive(const struct group *g, const struct outbound *ob);
 void group_set_selected(struct group *g, const char *name);	/* copies */
+/* A test found it dead: what groups do then, they do in every worker alike, whether a connection asks meanwhile or not. */
+void groups_died(struct outbound *ob);
 /* Whether a node's name passes the group's filters: which nodes of a provider it wants tested. */
 bool group_wants(const struct group *g, const struct outbound *ob);
 /* parse.c: members by what own, use and the filters say now. */

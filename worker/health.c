@@ -6,7 +6,10 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
+#include "common/addr.h"
 #include "common/list.h"
 #include "common/log.h"
 #include "common/map.h"
@@ -23,7 +26,7 @@ enum {
 	BACKOFF_FROM = 3,
 	BACKOFF_MAX = 3, /* failures in a row before the pause doubles; 2^3 intervals at most */
 	OFFLINE_AFTER = 8,
-	OFFLINE_MS = 10000 /* tests in a row that found no route: the machine is off the net; results do not count */
+	OFFLINE_MS = 10000 /* see no_network() */
 };
 
 struct check { /* one URL of an owner */
@@ -61,6 +64,7 @@ struct waiter {
 	health_done_fn *done;
 	void *arg;
 };
+static bool routed(void);
 static struct health {
 	struct worker *w; /* NULL: not running */
 	int64_t max, per_second;
@@ -69,12 +73,12 @@ static struct health {
 	struct list running, tests, waiters;
 	int in_flight, n_waiters;
 	uint64_t tokens_ms, tokens; /* thousandths of a test, filled up to tokens_ms */
-	unsigned unreachable; /* in a row */
-	uint64_t offline_until;
+	unsigned unreachable; /* tests in a row that no_network() explains; from OFFLINE_AFTER on they do not count */
+	uint64_t offline_until; /* then one test is made, and only if that finds a network the others */
 	ev_timer tick, refill;
 	struct loop_task again;
 	struct health_world world;
-} h = { .max = HEALTH_CONCURRENT, .per_second = HEALTH_PER_SECOND, .world = { delay_start, loop_wall_ns } };
+} h = { .max = HEALTH_CONCURRENT, .per_second = HEALTH_PER_SECOND, .world = { delay_start, routed } };
 
 static void pump(void);
 
@@ -86,6 +90,8 @@ health_parse(struct gen *g, const struct cfg_node *root, struct cfg_err *err)
 	const struct cfg_node *own, *map;
 
 	(void)g;
+	h.max = HEALTH_CONCURRENT;
+	h.per_second = HEALTH_PER_SECOND;
 	if (cfg_map(cfg_get(root, "sluice"), "sluice", &own, err) != 0 ||
 	    cfg_map(cfg_get(own, "health-check"), "sluice.health-check", &map, err) != 0)
 		return -E_INVAL;
@@ -216,7 +222,7 @@ tested_ago_ms(const struct outbound *ob, const char *url, unsigned *failures)
 		return UINT64_MAX;
 	while (*failures < d->n && d->e[((unsigned)d->first + d->n - 1 - *failures) % HISTORY_MAX].ms == 0)
 		(*failures)++;
-	ago = h.world.wall_ns() - d->e[(d->first + d->n - 1) % HISTORY_MAX].at_ns;
+	ago = loop_wall_ns() - d->e[(d->first + d->n - 1) % HISTORY_MAX].at_ns;
 	return ago < 0 ? 0 : (uint64_t)ago / 1000000;
 }
 
@@ -326,20 +332,57 @@ start_run(struct owner *o, bool forced)
 
 /* ---- tests */
 
+/* The route to an address of the documentation ranges is the default route: RFC 5737, RFC 3849. Nothing is sent. */
+static bool
+routed(void)
+{
+	static const char *const somewhere[] = { "192.0.2.1", "2001:db8::1" };
+	bool found = false;
+
+	for (size_t i = 0; i < countof(somewhere) && !found; i++) {
+		union sockaddr_any to;
+		struct ip ip;
+		socklen_t n;
+		int fd;
+
+		if (ip_parse(&ip, somewhere[i]) != 0)
+			continue;
+		n = ip_to_sockaddr(&to, &ip, 9);
+		fd = socket(to.sa.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+		if (fd == -1)
+			continue;
+		found = connect(fd, &to.sa, n) == 0;
+		(void)close(fd);
+	}
+	return found;
+}
+
+/* A failure that says nothing of the node: without a default route names are not resolved, and what is not on the next link is
+ * not reached. Someone who refused or answered wrongly was reached. */
+static bool
+no_network(int err)
+{
+	return (err == E_UNREACH || err == E_DNS || err == E_TIMEOUT) && !h.world.routed();
+}
+
 static void
 on_result(void *arg, int ms, int err)
 {
 	struct test *t = arg;
 	struct worker *w = h.w;
 	struct owner *o = t->owner;
-	int64_t now = h.world.wall_ns();
+	int64_t now = loop_wall_ns();
 	bool alive = err == 0 && t->status_ok;
 	uint16_t recorded = err == 0 ? (uint16_t)(ms > 65534 ? 65534 : ms) : 0;
+	unsigned was;
 
 	list_remove(&t->link);
 	h.in_flight--;
 	o->in_flight--;
-	h.unreachable = err == E_UNREACH ? h.unreachable + 1 : 0;
+	was = h.unreachable;
+	h.unreachable = no_network(err) ? was + 1 : 0;
+	if (was >= OFFLINE_AFTER && h.unreachable == 0)
+		log_info("health checks go on: there is a network again");
 	if (h.unreachable >= OFFLINE_AFTER) {
 		if (h.unreachable == OFFLINE_AFTER)
 			log_warn("health checks pause: there is no network");
@@ -416,7 +459,8 @@ pump(void)
 {
 	int steps = STEPS_MAX;
 
-	while (!list_empty(&h.running) && h.in_flight < h.max && h.w->loop.now_ms >= h.offline_until) {
+	while (!list_empty(&h.running) && h.in_flight < (h.unreachable >= OFFLINE_AFTER ? 1 : h.max) &&
+	    h.w->loop.now_ms >= h.offline_until) {
 		struct owner *o = container_of(h.running.next, struct owner, link);
 		struct check *c;
 		struct outbound *ob;

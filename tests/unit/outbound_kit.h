@@ -21,6 +21,9 @@ struct kit {
 	struct cfg_err err;
 };
 
+/* What the workers of a test share; NULL = nothing. */
+static struct shm_shared *kit_shared;
+
 /* The steps of apply.c that concern proxies; 0 or -E_INVAL with k->err. */
 static inline int
 kit_load(struct kit *k, const char *yaml)
@@ -32,6 +35,7 @@ kit_load(struct kit *k, const char *yaml)
 	log_set_level(LL_SILENT);
 	loop_init(&k->w.loop);
 	k->w.gen = &k->g;
+	k->w.shared = kit_shared;
 	k->g.w = &k->w;
 	arena_init(&k->g.arena);
 	map_init(&k->g.proxies);

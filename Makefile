@@ -10,6 +10,7 @@ PREFIX  ?= /usr
 DESTDIR ?=
 UNITDIR ?=
 FUZZ_SECONDS ?= 10
+SEEDS   ?= 5000
 B := build$(if $(SAN),-$(SAN))
 Q := $(if $(filter 1,$(V)),,@)
 
@@ -146,6 +147,9 @@ fuzz-build: $(FUZZ)
 fuzz: $(FUZZ)
 	$(Q)tests/fuzz/run.sh build-fuzz $(FUZZ_SECONDS)
 
+sim: $(B)/unit/test_sim_weather
+	$(Q)SIM_SEEDS=$(SEEDS) $<
+
 test: all
 	$(Q)sh packaging/test.sh --no-install
 check: check-layers check-banned check-man
@@ -174,7 +178,7 @@ deb: all
 clean:
 	rm -rf build build-asan build-tsan build-fuzz
 help:
-	@echo "all run test unit check fuzz bench bench-match install deb format clean; SAN=asan|tsan WERROR=1 V=1 PREFIX= DESTDIR="
+	@echo "all run test unit check fuzz sim bench bench-match install deb format clean; SAN=asan|tsan WERROR=1 V=1 SEEDS= PREFIX= DESTDIR="
 
 -include $(shell find $(B) build-fuzz -type f -name '*.d' 2>/dev/null)
-.PHONY: FORCE all unit match-ask probe fuzz fuzz-build test check check-layers check-banned check-man run bench bench-match format install deb clean help
+.PHONY: FORCE all unit match-ask probe fuzz fuzz-build sim test check check-layers check-banned check-man run bench bench-match format install deb clean help

@@ -84,6 +84,8 @@ look_at_choice(void)
 		if (now != best)
 			fail_msg(SAY "%s left for %s (%u ms) when the best has %u ms", WHERE, was->name, ob->name, now, best);
 	}
+	if (v.choice == NULL || ob != was)
+		v.slow_ms = 0; /* as known when it was chosen, it was not */
 	v.choice = ob->name;
 	if (now <= best + TOLERANCE)
 		v.slow_ms = 0;

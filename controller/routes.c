@@ -61,6 +61,9 @@ const struct api_route api_routes[] = {
 	{ "POST", "/upgrade/ui", API_ASYNC, upgrade_ui_post },
 	{ "POST", "/upgrade/geo", API_ASYNC, geo_update },
 	{ "PUT", "/debug/gc", API_DEBUG, debug_gc },
+	{ "GET", "/debug", API_DEBUG, pprof_redirect },
+	{ "GET", "/debug/pprof", API_DEBUG | API_EXACT, pprof_redirect },
+	{ "GET", "/debug/pprof/*", API_DEBUG | API_EXACT, pprof_get },
 
 	{ "GET", "/ui", API_OPEN | API_EXACT, ui_redirect },
 	{ "GET", "/ui/*", API_OPEN | API_EXACT, ui_get },

@@ -56,6 +56,7 @@ int restart_post(struct api_req *req);
 int upgrade_post(struct api_req *req);
 int upgrade_ui_post(struct api_req *req);
 int debug_gc(struct api_req *req);
+int pprof_redirect(struct api_req *req), pprof_get(struct api_req *req);
 int ui_redirect(struct api_req *req);
 int ui_get(struct api_req *req);
 

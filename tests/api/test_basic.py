@@ -22,7 +22,8 @@ POST /upgrade, POST /upgrade/ui, POST /upgrade/geo, GET /group, GET /group/Pick,
 GET /proxies/up, PUT /proxies/Pick, DELETE /proxies/Pick, GET /proxies/up/delay, GET /providers/proxies, GET /providers/proxies/x,
 PUT /providers/proxies/x, GET /providers/proxies/x/healthcheck, GET /rules, PATCH /rules/disable, GET /providers/rules, PUT /providers/rules/x,
 GET /connections, DELETE /connections, DELETE /connections/x, GET /dns/query?name=a.test, POST /cache/fakeip/flush, POST /cache/dns/flush,
-GET /storage/x, PUT /storage/x, DELETE /storage/x, PUT /debug/gc"""
+GET /storage/x, PUT /storage/x, DELETE /storage/x, PUT /debug/gc, GET /debug,
+GET /debug/pprof, GET /debug/pprof/, GET /debug/pprof/heap"""
 
 
 def test_hello(core):
@@ -159,11 +160,23 @@ def test_unix_socket_needs_no_secret(core):
 def test_debug_is_behind_the_secret(core):
     eq(core.api("PUT", "/debug/gc").status, 200)
     eq(core.api("PUT", "/debug/gc", auth=None).status, 401)
+    for path in ("/debug", "/debug/", "/debug/pprof"):
+        r = core.api("GET", path)
+        eq((r.status, r.headers["Location"]), (301, "/debug/pprof/"))
+    eq(b"heap?debug=1" in core.api("GET", "/debug/pprof/").body, True)
+    eq(core.api("GET", "/debug/pprof/goroutine").status, 404)
+    r = core.api("GET", "/debug/pprof/allocs?debug=1")
+    head, *lines = r.body.decode().splitlines()
+    parts = [int(x.split()[1]) for x in lines]
+    eq((head, len(parts)), ("heap profile: 4: %d [4: %d] @ heapprofile" % (sum(parts), sum(parts)), 4))
+    r = core.api("GET", "/debug/pprof/heap")
+    eq((r.status, r.type, r.body[:8]), (200, "application/octet-stream", b"\x0a\x04\x08\x01\x10\x02\x5a\x04"))
 
 
 def test_debug_is_not_mounted_without_log_level_debug():
     with Core(BASE.replace("log-level: debug", "log-level: info")) as c:
         eq(c.api("PUT", "/debug/gc").status, 404)
+        eq(c.api("GET", "/debug/pprof/").status, 404)
         eq(c.api("PATCH", "/configs", {"log-level": "debug"}).status, 204)
         eq(c.api("PUT", "/debug/gc").status, 404)
 

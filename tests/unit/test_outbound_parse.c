@@ -231,20 +231,6 @@ test_record_history_and_extra(void **state)
 	kit_free(&k);
 }
 
-static void
-test_status_ranges(void **state)
-{
-	(void)state;
-	assert_true(status_ranges_valid("") && status_ranges_valid("*") && status_ranges_valid("200/204,400-503") &&
-	    status_ranges_valid("[300-200] "));
-	assert_false(status_ranges_valid("x") || status_ranges_valid("200-") || status_ranges_valid("1-2-3") ||
-	    status_ranges_valid("20x"));
-	assert_false(status_ranges_valid("1/1/1/1/1/1/1/1/1/1/1/1/1/1/1/1/1/1/1/1/1/1/1/1/1/1/1/1/1"));
-	assert_true(status_ranges_match("200/204/400-503", 204) && status_ranges_match("503-400", 450) &&
-	    status_ranges_match("*", 999));
-	assert_false(status_ranges_match("200/204/400-503", 302));
-}
-
 int
 main(void)
 {
@@ -254,7 +240,6 @@ main(void)
 		cmocka_unit_test(test_parse_flags), cmocka_unit_test(test_parse_common_keys),
 		    cmocka_unit_test(test_parse_dialer_proxy),
 		cmocka_unit_test(test_parse_tls_and_headers), cmocka_unit_test(test_record_history_and_extra),
-		    cmocka_unit_test(test_status_ranges),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

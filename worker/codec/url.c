@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* URLs of downloads. Called by provider/fetch.c; see url.h. */
+/* URLs of downloads and delay tests. Called by provider/fetch.c and outbound/delay.c; see url.h. */
 #include "worker/codec/url.h"
 
 #include <stdio.h>

@@ -12,6 +12,7 @@
 #include "common/strutil.h"
 #include "worker/group/filter.h"
 #include "worker/group/group.h"
+#include "worker/match/range.h"
 
 enum { DEFAULT_INTERVAL_S = 300, DEFAULT_TIMEOUT_MS = 5000, DEFAULT_MAX_FAILED = 5, KEYS_MAX = 40 };
 static const char default_url[] = "https://www.gstatic.com/generate_204";
@@ -64,7 +65,8 @@ parse_texts(struct group *g, struct cfg_err *err)
 {
 	const struct cfg_node *item = g->item;
 	struct arena *a = &g->ob.gen->arena;
-	const char *url = "", *icon = "", *expected = "", *filter = "", *exclude = "", *type = "", *def = "", *empty = "";
+	const char *url = "", *icon = "", *expected = "", *filter = "", *exclude = "", *type = "", *def = "", *empty = "", *why;
+	struct ranges ranges;
 
 	if (cfgw_str(item, "url", &url, err) != 0 || cfgw_str(item, "icon", &icon, err) != 0 ||
 	    cfgw_str(item, "expected-status", &expected, err) != 0 || cfgw_str(item, "filter", &filter, err) != 0 ||
@@ -77,8 +79,9 @@ parse_texts(struct group *g, struct cfg_err *err)
 	g->expected = str_trim(arena_strdup(a, expected));
 	g->default_selected = arena_strdup(a, def);
 	g->exclude_type = type;
-	if (!status_ranges_valid(g->expected))
-		return cfg_fail(err, cfg_get(item, "expected-status"), "expected-status", "%s: intRanges error", g->ob.name);
+	why = range_parse(&ranges, g->expected, STATUS_MAX);
+	if (why != NULL)
+		return cfg_fail(err, cfg_get(item, "expected-status"), "expected-status", "%s: %s", g->ob.name, why);
 	if (g->expected[0] == '\0')
 		g->expected = "*";
 	if (empty[0] != '\0') {

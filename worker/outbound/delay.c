@@ -2,18 +2,18 @@
 /* Delay tests: one HEAD request through a node, timed from before the dial to the head of the answer; with unified-delay a
  * second one on the same connection is what counts (spec/config.md 14.6, spec/api.md 2.8). Called by the API and the health
  * checks. A test owns its stream and its timer until it has told its result or is cancelled. */
-#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "common/strutil.h"
 #include "worker/codec/http1.h"
+#include "worker/codec/url.h"
+#include "worker/match/range.h"
 #include "worker/outbound/outbound.h"
 #include "worker/worker.h"
 
-enum { ANSWER_MAX = 16384, TARGET_MAX = 2048, RANGES_MAX = 28, HEADS_MAX = 8 /* 1xx answers before the real one */ };
+enum { ANSWER_MAX = 16384, TARGET_MAX = 2048, HEADS_MAX = 8 /* 1xx answers before the real one */ };
 
 struct delay_test {
 	struct outbound *ob;
@@ -21,11 +21,11 @@ struct delay_test {
 	delay_cb *done;
 	void *arg;
 	bool *status_ok;
-	char *expected;
+	struct ranges expected;
 	ev_timer timer;
 	struct loop_task task;		/* the reaper's */
 	struct tls_client_opts tls;
-	char host[HOST_MAX + 1];
+	char host[HOST_MAX + 1];	/* as the certificate shall have it */
 	char request[TARGET_MAX + HOST_MAX + 128];
 	size_t request_len, sent;
 	uint64_t start_ms;
@@ -36,142 +36,15 @@ struct delay_test {
 	uint8_t in[ANSWER_MAX];
 };
 
-/* ---- "200/204/400-503" */
-
-/* The next item of a list; false at its end, *bad when it is no number or range. Numbers wrap to 16 bits as the reference's
- * do. */
-static bool
-next_range(const char **at, uint16_t *lo, uint16_t *hi, bool *bad)
-{
-	char item[48], *dash;
-	size_t n = strcspn(*at, "/,"), k = 0;
-	int64_t a, b;
-
-	if (**at == '\0')
-		return false;
-	for (size_t i = 0; i < n; i++) {
-		if (strchr(" \t[]", (*at)[i]) != NULL)
-			continue;
-		if (k == sizeof(item) - 1) {
-			*bad = true;
-			return false;
-		}
-		item[k++] = (*at)[i];
-	}
-	item[k] = '\0';
-	*at += n + ((*at)[n] != '\0' ? 1 : 0);
-	dash = strchr(item, '-');
-	if (dash != NULL)
-		*dash++ = '\0';
-	if (str_to_i64(item, 0, INT64_MAX, &a) != 0 || str_to_i64(dash != NULL ? dash : item, 0, INT64_MAX, &b) != 0) {
-		*bad = true;
-		return false;
-	}
-	*lo = (uint16_t)(a < b ? a : b);
-	*hi = (uint16_t)(a < b ? b : a);
-	return true;
-}
-
-static bool
-is_any(const char *s)
-{
-	s += strspn(s, " \t");
-	if (*s == '*')
-		s++;
-	return s[strspn(s, " \t")] == '\0';
-}
-
-bool
-status_ranges_valid(const char *expected)
-{
-	uint16_t lo, hi;
-	bool bad = false;
-	int n = 0;
-
-	if (is_any(expected))
-		return true;
-	while (next_range(&expected, &lo, &hi, &bad))
-		n++;
-	return !bad && n <= RANGES_MAX;
-}
-
-bool
-status_ranges_match(const char *expected, unsigned status)
-{
-	uint16_t lo, hi;
-	bool bad = false;
-
-	if (is_any(expected))
-		return true;
-	while (next_range(&expected, &lo, &hi, &bad))
-		if (status >= lo && status <= hi)
-			return true;
-	return false;
-}
-
-/* ---- the URL: scheme://[user@]host[:port][/path][?query][#fragment], RFC 3986 3 */
-
-static bool
-clean(const char *s)
-{
-	for (; *s != '\0'; s++)
-		if ((unsigned char)*s <= ' ' || *s == 0x7f)
-			return false;
-	return true;
-}
-
 static int
-parse_authority(const char *s, size_t n, bool https, char *host, uint16_t *port)
+write_request(struct delay_test *t, const struct url *u)
 {
-	char text[HOST_MAX + 16];
-	const char *at = memrchr(s, '@', n);
-
-	if (at != NULL) {
-		n -= (size_t)(at + 1 - s);
-		s = at + 1;
-	}
-	if (n == 0 || n >= sizeof(text))
-		return -E_INVAL;
-	memcpy(text, s, n);
-	text[n] = '\0';
-	*port = https ? 443 : 80;
-	if (text[n - 1] == ':')		/* an empty port is the scheme's */
-		text[--n] = '\0';
-	if (strchr(text, ':') != NULL && text[n - 1] != ']')
-		return hostport_parse(text, host, HOST_MAX + 1, port) != 0 || host[0] == '\0' ? -E_INVAL : 0;
-	if (text[0] == '[' && n > 2 && text[n - 1] == ']') {
-		text[n - 1] = '\0';
-		return str_copy(host, HOST_MAX + 1, text + 1) > HOST_MAX ? -E_INVAL : 0;
-	}
-	return n == 0 || str_copy(host, HOST_MAX + 1, text) > HOST_MAX ? -E_INVAL : 0;
-}
-
-static int
-parse_url(struct delay_test *t, const char *url, bool *https, uint16_t *port)
-{
-	const char *rest, *path;
-	char host_field[HOST_MAX + 16], ip_host[HOST_MAX + 3];
-	struct ip ip;
+	char host[HOST_MAX + 16];
 	int n;
 
-	if (strncasecmp(url, "http://", 7) == 0)
-		rest = url + 7;
-	else if (strncasecmp(url, "https://", 8) == 0)
-		rest = url + 8;
-	else
-		return -E_INVAL;
-	*https = rest == url + 8;
-	path = rest + strcspn(rest, "/?#");
-	if (!clean(url) || parse_authority(rest, (size_t)(path - rest), *https, t->host, port) != 0)
-		return -E_INVAL;
-	if (*port != (*https ? 443 : 80)) {
-		hostport_text(host_field, sizeof(host_field), t->host, *port);
-	} else {
-		(void)snprintf(ip_host, sizeof(ip_host), ip_parse(&ip, t->host) == 0 && ip.family == 6 ? "[%s]" : "%s", t->host);
-		(void)str_copy(host_field, sizeof(host_field), ip_host);
-	}
+	url_host_field(u, host, sizeof(host));
 	n = snprintf(t->request, sizeof(t->request), "HEAD %s%.*s HTTP/1.1\r\nHost: %s\r\nUser-Agent: Go-http-client/1.1\r\n\r\n",
-	    *path == '/' ? "" : "/", (int)strcspn(path, "#"), path, host_field);
+	    u->path_len > 0 && *u->path == '/' ? "" : "/", (int)u->path_len, u->path, host);
 	if (n < 0 || (size_t)n >= sizeof(t->request))
 		return -E_INVAL;
 	t->request_len = (size_t)n;
@@ -185,7 +58,6 @@ test_free(struct loop_task *task)
 {
 	struct delay_test *t = container_of(task, struct delay_test, task);
 
-	free(t->expected);
 	free(t);
 }
 
@@ -250,7 +122,7 @@ answered(struct delay_test *t, const struct http1_head *h)
 
 	if (t->first_ms == 0) {
 		if (t->status_ok != NULL)
-			*t->status_ok = status_ranges_match(t->expected, h->status);
+			*t->status_ok = range_match(&t->expected, h->status);
 		if (t->unified && h->keep_alive) {
 			t->first_ms = ms;
 			t->start_ms = loop_clock_ms();
@@ -326,17 +198,18 @@ on_timeout(struct ev_loop *ev, ev_timer *timer, int revents)
 }
 
 static struct stream *
-dial(struct delay_test *t, bool https, uint16_t port)
+dial(struct delay_test *t, const struct url *u)
 {
-	struct target to = { .port = port };
+	struct target to = { .port = u->port };
 	struct dial d = { .to = &to };
 	struct stream *s;
 
+	(void)str_copy(t->host, sizeof(t->host), u->host);
 	if (ip_parse(&to.ip, t->host) != 0)
-		to = (struct target){ .host = t->host, .port = port };
+		to = (struct target){ .host = t->host, .port = u->port };
 	t->tls.server_name = t->host;
 	s = outbound_dial(t->ob, &d);
-	return s != NULL && https ? tls_client(s, &t->tls) : s;
+	return s != NULL && u->https ? tls_client(s, &t->tls) : s;
 }
 
 struct delay_test *
@@ -345,8 +218,7 @@ delay_start(struct outbound *ob, const char *url, unsigned timeout_ms, const cha
 {
 	struct loop *l = &ob->gen->w->loop;
 	struct delay_test *t = calloc(1, sizeof(*t));
-	bool https = false;
-	uint16_t port = 0;
+	struct url u;
 
 	*err = -E_NOMEM;
 	if (t == NULL)
@@ -357,15 +229,14 @@ delay_start(struct outbound *ob, const char *url, unsigned timeout_ms, const cha
 	t->arg = arg;
 	t->status_ok = status_ok;
 	t->unified = ob->gen->general.unified_delay;
-	t->expected = strdup(expected != NULL ? expected : "");
-	if (t->expected == NULL || parse_url(t, url, &https, &port) != 0 || !status_ranges_valid(t->expected)) {
-		if (t->expected != NULL)
-			*err = -E_INVAL;
+	if (url_parse(&u, url) != 0 || write_request(t, &u) != 0 ||
+	    range_parse(&t->expected, expected != NULL ? expected : "", STATUS_MAX) != NULL) {
+		*err = -E_INVAL;
 		test_free(&t->task);
 		return NULL;
 	}
 	t->start_ms = loop_clock_ms();
-	t->s = dial(t, https, port);
+	t->s = dial(t, &u);
 	if (t->s == NULL) {
 		test_free(&t->task);
 		return NULL;

@@ -129,9 +129,7 @@ struct dgram *dialer_packet(struct outbound *ob, const struct dial *dial);
 /* ---- delay.c: health measurements (spec/api.md 2.8, spec/config.md 14.6) */
 typedef void delay_cb(void *arg, int ms, int err);	/* ms >= 1 and err 0; or err = E_TIMEOUT or another */
 struct delay_test;
-/* "200/204/400-503", "*" or "": spec/api.md 2.8. The first is false for a text outside the grammar; the second takes valid texts only. */
-bool status_ranges_valid(const char *expected);
-bool status_ranges_match(const char *expected, unsigned status);
+enum { STATUS_MAX = 65535 };	/* of `expected`, range_parse() */
 /* A HEAD request through ob; done() once, later. Recording is the caller's: outbound_record(). NULL = out of memory or bad URL (*err says). */
 struct delay_test *delay_start(struct outbound *ob, const char *url, unsigned timeout_ms, const char *expected, delay_cb *done, void *arg, int *err,
     bool *status_ok);

@@ -169,7 +169,7 @@ test_update(void **state)
 	assert_string_equal(b->name, "b"); /* still there for whoever uses it */
 	assert_int_equal(k.g.providers->n_retired, 2);
 	assert_string_equal(group_pick(g, NULL, true)->name, "b"); /* chosen by name */
-	assert_string_equal(group_pick(group_of(kit_find(&k, "auto")), NULL, true)->name, "d");
+	assert_string_equal(group_pick(group_of(kit_find(&k, "auto")), NULL, true)->name, "b"); /* kept by name, too */
 
 	/* what cannot be used changes nothing */
 	assert_int_equal(update(&k, "p", "proxies: [{name: x, type: nope}]\n", &changed), -E_INVAL);

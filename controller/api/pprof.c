@@ -14,8 +14,8 @@
 #include "controller/api/ask.h"
 #include "controller/api/handlers.h"
 
-enum { KINDS = 4, STRINGS = 3 };	/* "", "inuse_space", "bytes" come before the names */
-enum { LEN = 2 };			/* wire type of protobuf: length-delimited; 0 is a varint */
+enum { KINDS = 4, STRINGS = 3 }; /* "", "inuse_space", "bytes" come before the names */
+enum { LEN = 2 }; /* wire type of protobuf: length-delimited; 0 is a varint */
 static const char *const names[KINDS] = { "sluice (supervisor)", "sluice-worker (all)", "sluice-controller", "shared pages" };
 
 struct use {
@@ -81,8 +81,8 @@ put_value_type(struct reply *r, unsigned field)
 {
 	struct bytes m = { .n = 0 };
 
-	number(&m, 1, 1);	/* "inuse_space" */
-	number(&m, 2, 2);	/* "bytes" */
+	number(&m, 1, 1); /* "inuse_space" */
+	number(&m, 2, 2); /* "bytes" */
 	put(r, field, m.b, m.n);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* One share link of a scheme that the input names, so that what hides in base64 (vmess, ssr, old ss) is reached: a first line "SCHEME",
- * "SCHEME base64" or "SCHEME url", a second line that follows the rest (query, fragment), and the rest. What links_parse() makes of it must be
- * a list of maps with name, type and server. */
+/* One share link of a scheme that the input names, so that what hides in base64 (vmess, ssr, old ss) is reached: a first line
+ * "SCHEME", "SCHEME base64" or "SCHEME url", a second line that follows the rest (query, fragment), and the rest. What
+ * links_parse() makes of it must be a list of maps with name, type and server. */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -43,7 +43,8 @@ look(struct tree_builder *to, int64_t n)
 	if (tree_from_memory(&t, image, size, &err) != 0 || (int64_t)cfg_count(t.root) != n)
 		abort();
 	cfg_each(c, t.root)
-		if (cfg_text(cfg_get(c, "name")) == NULL || cfg_text(cfg_get(c, "type")) == NULL || cfg_text(cfg_get(c, "server")) == NULL)
+		if (cfg_text(cfg_get(c, "name")) == NULL || cfg_text(cfg_get(c, "type")) == NULL ||
+		    cfg_text(cfg_get(c, "server")) == NULL)
 			abort();
 	free(image);
 }

@@ -111,7 +111,8 @@ look_at_agreement(void)
 	m.src_ip.b[15] = (uint8_t)(s.now_ms / STEP_MS);
 	m.dst_ip.b[15] = (uint8_t)(s.now_ms / STEP_MS / 7);
 	for (size_t i = 0; i < countof(names); i++) {
-		const char *b = (group_pick(group_in(&s.other, names[i]), &m, true), group_pick(group_in(&s.k, names[i]), &m, true)->name);
+		const char *b =
+		    (group_pick(group_in(&s.other, names[i]), &m, true), group_pick(group_in(&s.k, names[i]), &m, true)->name);
 		const char *a = group_pick(group_in(&s.other, names[i]), &m, true)->name;
 
 		if (strcmp(a, b) != 0)
@@ -297,8 +298,8 @@ make_lists(void **image)
 
 			if ((l == 1 && k % 2 == 1) || (l == 2 && k == 5))
 				continue;
-			at += (size_t)snprintf(yaml + at, sizeof(yaml) - at,
-			    "    - {name: n%d, type: socks5, server: h, port: %d}\n", k, k + 1);
+			at += (size_t)snprintf(
+			    yaml + at, sizeof(yaml) - at, "    - {name: n%d, type: socks5, server: h, port: %d}\n", k, k + 1);
 		}
 	}
 	assert_int_equal(yaml_load(yaml, at, image, &n, &err), 0);

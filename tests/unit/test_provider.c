@@ -123,6 +123,25 @@ test_override(void **state)
 		"proxy-providers: {p: {type: inline, payload: [{name: a, type: direct}], override: {proxy-name: [{pattern: '('}]}}}\n"),
 	    -E_INVAL);
 	kit_free(&k);
+	assert_int_equal(
+	    kit_load(&k,
+		"proxy-providers: {p: {type: inline, payload: [{name: a, type: direct}], override: {override-expr: ['.a = 1', '.b =']}}}\n"),
+	    -E_INVAL);
+	assert_int_equal(k.err.line, 1);
+	kit_free(&k);
+	/* after everything else; a node that it cannot make is left out */
+	loads(&k,
+	    "proxy-providers:\n"
+	    "  p: {type: inline, payload: [{name: a, type: http, server: h, port: 1}, {name: b, type: socks5, server: h, port: 1}],\n"
+	    "    override: {udp: true, additional-prefix: 'p-', override-expr: ['(select(.type == \"socks5\") | .tfo) = .udp', "
+	    "'.name |= sub(\"^p-\", \"\")', 'select(.name != \"b\" or .tfo) | .name += \"!\"']}}\n"
+	    "  q: {type: inline, payload: [{name: a, type: http, server: h, port: 1}, {name: b, type: socks5, server: h, port: 1}],\n"
+	    "    override: {override-expr: ['select(.type == \"http\")']}}\n");
+	assert_string_equal(nodes_of(&k, "p"), "a!,b!");
+	assert_true(node_find(&k.g, "p", "b!")->tcp.tfo);
+	assert_false(node_find(&k.g, "p", "a!")->tcp.tfo);
+	assert_string_equal(nodes_of(&k, "q"), "a");
+	kit_free(&k);
 }
 
 #define NODE(name, port) "{name: " name ", type: socks5, server: h, port: " #port "}"

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* `override` of a proxy-provider: sets keys of every node, then its name: prefix, suffix, patterns, in this order
- * (spec/config.md 9). A node is changed as a tree, before it is built, so that no protocol knows of it. Called by
- * provider.c. */
+ * (spec/config.md 9), and then all of it by override-expr. A node is changed as a tree, before it is built, so that no
+ * protocol knows of it. Called by provider.c. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include "common/log.h"
 #include "common/strutil.h"
 #include "worker/provider/provider.h"
 
@@ -37,6 +37,30 @@ parse_renames(struct override *o, struct cfg_err *err)
 	return 0;
 }
 
+static int
+parse_exprs(struct provider *p, struct cfg_err *err)
+{
+	struct override *o = &p->override;
+	const struct cfg_node *list;
+
+	if (cfg_list(cfg_get(o->map, "override-expr"), "override-expr", &list, err) != 0)
+		return -E_INVAL;
+	cfg_each(c, list) {
+		if (o->n_exprs == EXPRS_MAX)
+			return cfg_fail(err, c, "override-expr", "override.override-expr has more than %d items", EXPRS_MAX);
+		if (c->type != CFG_SCALAR)
+			return cfg_fail(err, c, "override-expr", "'override-expr' expected a list of texts");
+		o->expr[o->n_exprs] = expr_parse(&p->gen->arena, cfg_text(c), err);
+		if (o->expr[o->n_exprs] == NULL) {
+			err->line = c->line;
+			err->column = c->column;
+			return -E_INVAL;
+		}
+		o->n_exprs++;
+	}
+	return 0;
+}
+
 int
 override_parse(struct provider *p, struct cfg_err *err)
 {
@@ -46,12 +70,12 @@ override_parse(struct provider *p, struct cfg_err *err)
 	if (cfg_is_null(cfg_get(p->item, "override")))
 		return 0;
 	o->map = cfg_get(p->item, "override");
-	if (cfg_count(cfg_get(o->map, "override-expr")) > 0)
-		log_warn("proxy-provider %.128s: override-expr does not work yet and is ignored", p->set.name);
 	if (cfgw_str(o->map, "additional-prefix", &o->prefix, err) != 0 ||
 	    cfgw_str(o->map, "additional-suffix", &o->suffix, err) != 0)
 		return -E_INVAL;
-	return parse_renames(o, err);
+	if (parse_renames(o, err) != 0)
+		return -E_INVAL;
+	return parse_exprs(p, err);
 }
 
 void
@@ -59,7 +83,9 @@ override_free(struct override *o)
 {
 	for (int i = 0; i < o->n_renames; i++)
 		filter_free(o->rename[i].pattern);
-	o->n_renames = 0;
+	for (int i = 0; i < o->n_exprs; i++)
+		expr_free(o->expr[i]);
+	o->n_renames = o->n_exprs = 0;
 }
 
 bool
@@ -125,8 +151,8 @@ make_name(const struct provider *p, const char *name, char out[static NAME_MAX_B
 	return out[0] != '\0' ? 0 : cfg_fail(err, NULL, "name", "the name is empty after renaming");
 }
 
-int
-override_apply(
+static int
+apply_fixed(
     const struct provider *p, const struct cfg_node *item, struct tree_builder *to, int64_t parent, struct cfg_err *err)
 {
 	char name[NAME_MAX_BYTES];
@@ -150,4 +176,32 @@ override_apply(
 			    item->column);
 	}
 	return rc < 0 ? (int)rc : 0;
+}
+
+int
+override_apply(
+    const struct provider *p, const struct cfg_node *item, struct tree_builder *to, int64_t parent, struct cfg_err *err)
+{
+	struct tree_builder *between;
+	struct tree t;
+	size_t size = 0;
+	void *image = NULL;
+	int rc;
+
+	if (p->override.n_exprs == 0)
+		return apply_fixed(p, item, to, parent, err);
+	between = tree_build();
+	if (between == NULL)
+		return -E_NOMEM;
+	rc = apply_fixed(p, item, between, -1, err);
+	if (rc != 0) {
+		tree_abandon(between);
+		return rc;
+	}
+	image = tree_finish(between, &size);
+	rc = image != NULL ? tree_from_memory(&t, image, size, err) : -E_NOMEM;
+	if (rc == 0)
+		rc = expr_apply(p->override.expr, p->override.n_exprs, t.root, to, parent, err);
+	free(image);
+	return rc;
 }

@@ -15,6 +15,7 @@
 #include "worker/group/filter.h"
 #include "worker/gen.h"
 #include "worker/provider/config.h"
+#include "worker/provider/expr.h"
 #include "worker/provider/userinfo.h"
 
 struct outbound;
@@ -24,6 +25,7 @@ struct source;
 enum {
 	NODES_RETIRED_MAX = 16384, /* nodes of former lists that wait; at the cap updates are refused */
 	NODES_RETIRED_MS = 900000, /* at least this long: dials and tests under way, streams of others */
+	EXPRS_MAX = 32, /* of override.override-expr */
 	RENAMES_MAX = 32 /* patterns of override.proxy-name; a configuration error beyond */
 };
 
@@ -36,6 +38,8 @@ struct override {
 	const char *prefix, *suffix; /* "" */
 	struct rename rename[RENAMES_MAX];
 	int n_renames;
+	struct expr *expr[EXPRS_MAX]; /* after all of these */
+	int n_exprs;
 };
 
 struct provider {

@@ -124,6 +124,7 @@ def every_worker_uses(core, chain, tag, n=8):
 def ready(subs, more="", **kw):
     core = Core(config(subs, more, **kw), wait_api=True)
     until(lambda: names(core) != [], 5, "the first download")
+    update(core)                                            # answered when every worker has them
     return core
 
 
@@ -312,6 +313,7 @@ rules:
     subs.put("/sub", nodes("a", "b", "h1", "h2"))
     with Core(config(subs).partition("proxy-groups:")[0] + more) as core:
         until(lambda: len(names(core)) == 4 and all(history(core, n) for n in names(core)), 5, "nodes and their check")
+        update(core)
         turns = [chains(core, "x%d.turn.test" % i, 7)[0] for i in range(12)]
         at = names(core).index(turns[0])
         eq(turns, [names(core)[(at + i) % 4] for i in range(12)], "one position for all workers")

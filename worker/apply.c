@@ -130,7 +130,7 @@ load_patches(struct gen *g, const struct cfg_node *root, struct cfg_err *err)
 	return 0;
 }
 
-/* The system's certificate authorities, mapped from the page cache and parsed when the first TLS node is dialled. */
+/* tls.custom-certifactes and the system's certificate authorities, mapped from the page cache and parsed when the first TLS node is dialled. */
 static int
 load_authorities(struct gen *g, const struct cfg_node *root, struct cfg_err *err)
 {
@@ -139,19 +139,20 @@ load_authorities(struct gen *g, const struct cfg_node *root, struct cfg_err *err
 	void *p;
 	int fd;
 
-	(void)root;
 	(void)err;
 	if (g->w->test)
 		return 0;
 	fd = priv_open(g->w, OPEN_CA, "", &ignored);
-	if (fd < 0) {
+	if (fd < 0)
 		log_debug("no certificate authorities: %s", ignored.text);
-		return 0;
-	}
-	if (fstat(fd, &st) == 0 && st.st_size > 0 && st.st_size < CA_MAX &&
+	else if (fstat(fd, &st) == 0 && st.st_size > 0 && st.st_size < CA_MAX &&
 	    (p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0)) != MAP_FAILED)
 		tls_setup(p, (size_t)st.st_size);
-	close(fd);
+	if (fd >= 0)
+		close(fd);
+	cfg_each(c, cfg_get(cfg_get(root, "tls"), "custom-certifactes"))
+		if (tls_add_authority(cfg_text(c) != NULL ? cfg_text(c) : "") != 0)
+			log_warn("line %u: tls.custom-certifactes: add error: it is no certificate", c->line);
 	return 0;
 }
 

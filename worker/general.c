@@ -263,7 +263,7 @@ static const struct check cors[] = {
 	{ "allow-origins", CHECK_STRS, false }, { "allow-private-network", CHECK_BOOL, false }, { NULL, CHECK_ANY, false }
 };
 static const struct check tls[] = {
-	{ "certificate", CHECK_STR, false }, { "private-key", CHECK_STR, false }, { "custom-certifactes", CHECK_STRS, true },
+	{ "certificate", CHECK_STR, false }, { "private-key", CHECK_STR, false }, { "custom-certifactes", CHECK_STRS, false },
 	{ "client-auth-type", CHECK_STR, true }, { "client-auth-cert", CHECK_STR, true }, { "ech-key", CHECK_STR, true },
 	{ NULL, CHECK_ANY, false }
 };

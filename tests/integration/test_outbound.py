@@ -303,3 +303,24 @@ def test_proxies_that_do_not_speak_yet_are_named():
         eq(c.get("/proxies/later")["type"], "Shadowsocks")
         eq(fails(c, "later.test"), True)
         until(lambda: re.search(r"level=warning.*routing-mark", c.log()) and re.search(r"level=warning.*later", c.log()), why="both are named in the log")
+
+
+def test_custom_authorities():
+    with open(lib.servers.cert) as f:
+        pem = "".join("      " + line for line in f)
+    text = BASE + """
+proxies:
+  - {name: up, type: socks5, server: 127.0.0.1, port: $s_socks_tls, tls: true, sni: up.test}
+rules:
+  - MATCH,up
+"""
+    with Core(text) as core:
+        try:
+            core.held("a.test", 4101).close()
+            raise AssertionError("an unknown authority is trusted")
+        except lib.Refused:
+            pass
+        core.write("config.yaml", core.config + "tls:\n  custom-certifactes:\n    - no certificate\n    - |\n" + pem)
+        eq(core.api("PUT", "/configs?force=true", {}).status, 204)
+        core.held("a.test", 4102).close()
+        core.wait_log("tls.custom-certifactes: add error: it is no certificate")

@@ -146,6 +146,7 @@ struct tls_server_opts {
 };
 /* Process-wide: certificate authorities from PEM text (may be NULL = none yet), before the final sandbox. 0 or -E_TLS. */
 int tls_setup(const char *ca_pem, size_t n);
+int tls_add_authority(const char *pem);	/* after tls_setup(): one more, copied; -E_INVAL when it is no certificate */
 /* Takes lower; NULL = lower closed. Opens when the handshake is done. */
 struct stream *tls_client(struct stream *lower, const struct tls_client_opts *opts);
 /* The protocol that the two ends of an open TLS stream agreed on (RFC 7301); "" = none. Until the next call. */

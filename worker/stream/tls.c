@@ -228,6 +228,29 @@ client_context(bool strict)
 }
 
 int
+tls_add_authority(const char *pem)
+{
+	BIO *b = BIO_new_mem_buf(pem, -1);
+	X509 *x = b != NULL ? PEM_read_bio_X509(b, NULL, NULL, NULL) : NULL;
+	size_t n = strlen(pem), old = shared.pem != NULL ? shared.n : 0;
+	char *more;
+
+	BIO_free(b);
+	ERR_clear_error();
+	if (x == NULL)
+		return -E_INVAL;
+	X509_free(x);
+	more = realloc(shared.pem, old + n + 1);
+	if (more == NULL)
+		return -E_NOMEM;
+	more[old] = '\n'; /* what is before may not end a line */
+	memcpy(more + old + 1, pem, n);
+	shared.pem = more;
+	shared.n = old + n + 1;
+	return shared.strict != NULL ? load_authorities(shared.strict) : 0;
+}
+
+int
 tls_setup(const char *ca_pem, size_t n)
 {
 	if (ca_pem == NULL || n == 0)

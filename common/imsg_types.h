@@ -87,6 +87,13 @@ enum imsg_type {
 	MSG_HELPER,	/* S>WN	any: empty, 1 fd = a channel between the two */
 	MSG_FIND,	/* W>N	msg_find: whose socket is it? Answered by FOUND with the same id, soon or never: the asker has a deadline */
 	MSG_FOUND,	/* N>W	msg_found + wire str path of the program, "" = unknown */
+
+	/* workers of one generation: worker 0, or its stand-in, leads for DNS (worker/dns/link.c) */
+	MSG_DNS_LEAD = 160, /* S>W SERVING: msg_dns_lead, 0..1 fd: the stand-in leads from now on until RETURN of worker 0, and may write this
+			 *	memory of common/shm_fakeip.h; once without, then once for each there is */
+	MSG_DNS_LINK,	/* S>W	READY, SERVING: msg_dns_link, 1 fd: a channel between the lead and another worker, instead of any before */
+	MSG_RESOLVE,	/* W>W to the lead: msg_resolve + wire str name; answered by MSG_RESOLVED with the same id */
+	MSG_RESOLVED,	/* W>W	msg_resolved + the message if err is 0, or 1 fd = sealed memfd with it when it is too long */
 };
 
 enum { STAT_PAGE = 4096, STAT_SLOTS = 64 };
@@ -153,7 +160,7 @@ struct msg_image {
 };
 
 enum listen_kind { LISTEN_TCP = 1, LISTEN_UDP, LISTEN_UNIX };
-enum { LISTEN_TFO = 1, LISTEN_MPTCP = 2, LISTEN_ONE = 4 /* one slot: the controller's */ };
+enum { LISTEN_TFO = 1, LISTEN_MPTCP = 2, LISTEN_ONE = 4 /* one slot: the controller's */, LISTEN_LEAD = 8 /* one slot, worker 0's: DNS */ };
 enum { LISTEN_SLOTS_MAX = 16 };
 struct msg_listen {
 	uint16_t kind, flags;
@@ -253,5 +260,10 @@ struct msg_find {		/* src is the socket asked for, dst what it is connected to o
 };
 enum { FIND_PATH_MAX = 4096 };	/* with its end; the kernel's own limit of a link */
 struct msg_found { uint32_t uid, reserved; };	/* uid 0: unknown, or root's */
+
+struct msg_dns_lead { char name[16]; };			/* as in OPEN_SHARED; "": without memory */
+struct msg_dns_link { uint32_t lead, reserved; };	/* lead 1: the receiver leads, the other end asks */
+struct msg_resolve { uint16_t use, type; uint32_t reserved; };	/* use: enum resolve_use */
+struct msg_resolved { uint32_t err, flushes; };		/* enum err_code; flushes of the lead's cache since the channel was made */
 
 #endif

@@ -206,7 +206,7 @@ slot_count(const struct msg_listen *k)
 	cpu_set_t set_;
 	int n;
 
-	if (k->kind == LISTEN_UNIX || (k->flags & LISTEN_ONE))
+	if (k->kind == LISTEN_UNIX || (k->flags & (LISTEN_ONE | LISTEN_LEAD)))
 		return 1;
 	n = sched_getaffinity(0, sizeof set_, &set_) == 0 ? CPU_COUNT(&set_) : 1;
 	return n > LISTEN_SLOTS_MAX ? LISTEN_SLOTS_MAX : n;
@@ -337,7 +337,7 @@ slots_of(const struct listener *l, uint32_t index, int workers, uint8_t out[stat
 
 	for (int i = (int)index; i < l->n_slots; i += workers)
 		out[n++] = (uint8_t)i;
-	if (n == 0 && l->key.kind != LISTEN_UDP)
+	if (n == 0 && l->key.kind != LISTEN_UDP && !(l->key.flags & LISTEN_LEAD))
 		out[n++] = (uint8_t)((int)index % l->n_slots);
 	return n;
 }

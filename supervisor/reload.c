@@ -606,6 +606,7 @@ switch_to(struct sup *s)
 	g->state = GEN_SERVING;
 	s->serving = g;
 	r->gen = NULL;
+	workers_link(g, NULL);
 	for (int i = 0; i < g->n_workers; i++) {
 		child_send(g->worker[i], MSG_SERVE, 0, NULL, 0, -1);
 		messages_set_state(g->worker[i], CH_SERVING);

@@ -19,6 +19,7 @@
 #include "common/memfd.h"
 #include "common/shm_fakeip.h"
 #include "common/shm_stat.h"
+#include "common/strutil.h"
 #include "supervisor/child.h"
 #include "supervisor/inherit.h"
 #include "supervisor/systemd.h"
@@ -339,4 +340,11 @@ state_open_shared(struct sup *s, const char *name, bool writable, char *why, siz
 	if (fd == -1)
 		snprintf(why, cap, "%s", strerror(errno));
 	return fd != -1 ? fd : -E_SYS;
+}
+
+int
+state_shared_dup(struct sup *s, int kind, char *name, size_t cap)
+{
+	str_copy(name, cap, shared[kind].name);
+	return s->dns_fd[kind] != -1 ? fcntl(s->dns_fd[kind], F_DUPFD_CLOEXEC, 3) : -1;
 }

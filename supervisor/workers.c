@@ -4,7 +4,8 @@
  *
  * A worker that dies loses its own flows and nothing else: at once another living one is sent its listener slots (ADOPT; generation.reader says who
  * reads whose), so no connection waits for the start of a new worker or for its back-off. When that one is READY, the stand-in gives the slots back
- * (RETURN) with the UDP sessions that began meanwhile. A generation of one worker has no stand-in: connections wait in the accept queues. */
+ * (RETURN) with the UDP sessions that began meanwhile. A generation of one worker has no stand-in: connections wait in the accept queues.
+ * Worker 0's stand-in leads for DNS, too: it has the DNS listeners, and the others ask it. */
 #include "supervisor/workers.h"
 
 #include <fcntl.h>
@@ -106,12 +107,70 @@ workers_drain(struct child *w, struct generation *to)
 	messages_set_state(w, CH_DRAINING);
 }
 
-/* ---- stand-ins */
+/* ---- who leads for DNS: worker 0, or who reads its listeners */
 
 static bool
 serves(const struct child *c)
 {
 	return c != NULL && c->state == CH_SERVING && !c->stopping;
+}
+
+static void
+link_one(struct child *lead, struct child *other)
+{
+	struct msg_dns_link m = { .lead = 1 };
+	int pair[2];
+
+	if (lead->ipc != other->ipc || imsg_pair(pair) != 0)	/* it asks for itself */
+		return;
+	child_send(lead, MSG_DNS_LINK, 0, &m, sizeof m, pair[0]);
+	m.lead = 0;
+	child_send(other, MSG_DNS_LINK, 0, &m, sizeof m, pair[1]);
+}
+
+void
+workers_link(struct generation *g, struct child *only)
+{
+	struct child *lead = g->reader[0] != NOBODY ? g->worker[g->reader[0]] : NULL;
+
+	if (lead == NULL)
+		return;
+	if (only == lead)
+		only = NULL;
+	for (int i = 0; i < g->n_workers; i++) {
+		struct child *c = g->worker[i];
+
+		if (c != NULL && c != lead && (c->state == CH_READY || c->state == CH_SERVING) && !c->stopping && (only == NULL || c == only))
+			link_one(lead, c);
+	}
+}
+
+/* A stand-in leads: before it is given the DNS listeners it may write the memory that belongs to them. */
+static void
+appoint(struct generation *g, struct child *c)
+{
+	struct msg_dns_lead m = { .name = "" };
+	int fd;
+
+	child_send(c, MSG_DNS_LEAD, 0, &m, sizeof m, -1);
+	for (int k = 0; k < SHARED_KINDS; k++) {
+		fd = state_shared_dup(g->sup, k, m.name, sizeof m.name);
+		if (fd != -1)
+			child_send(c, MSG_DNS_LEAD, 0, &m, sizeof m, fd);
+	}
+	workers_link(g, NULL);
+}
+
+/* ---- stand-ins */
+
+/* c reads the slots of that worker from now on. */
+static void
+stand_in(struct generation *g, struct child *c, uint32_t index)
+{
+	g->reader[index] = (uint8_t)c->index;
+	if (index == 0)
+		appoint(g, c);
+	listeners_adopt(g->sup, c, index, NULL);
 }
 
 static void
@@ -124,9 +183,9 @@ take_over(struct generation *g, uint32_t dead)
 	for (uint32_t i = 0; i < (uint32_t)g->n_workers; i++) {
 		if (g->reader[i] != dead)
 			continue;
-		g->reader[i] = serves(c) ? (uint8_t)c->index : NOBODY;
+		g->reader[i] = NOBODY;
 		if (serves(c))
-			listeners_adopt(g->sup, c, i, NULL);
+			stand_in(g, c, i);
 	}
 }
 
@@ -148,10 +207,8 @@ static void
 take_orphans(struct generation *g, struct child *c)
 {
 	for (uint32_t i = 0; i < (uint32_t)g->n_workers; i++)
-		if (g->reader[i] == NOBODY) {
-			g->reader[i] = (uint8_t)c->index;
-			listeners_adopt(g->sup, c, i, NULL);
-		}
+		if (g->reader[i] == NOBODY)
+			stand_in(g, c, i);
 }
 
 void
@@ -234,6 +291,7 @@ workers_ready(struct child *c)
 	give_back(g, c);
 	child_send(c, MSG_SERVE, 0, NULL, 0, -1);
 	messages_set_state(c, CH_SERVING);
+	workers_link(g, c);
 	take_orphans(g, c);
 	controller_introduce(c->sup, c);
 	if (old != NULL && old != c && old->state == CH_DRAINING)

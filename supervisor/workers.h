@@ -17,6 +17,9 @@ void workers_ready(struct child *c);				/* a replacement is built */
 void workers_replace(struct child *c, const struct msg_replace_me *m);
 void workers_listen(struct child *c, const struct msg_listen *key);	/* c has bound a key: as a stand-in it gets a dead one's slots of it, too */
 
+/* Channels from that worker to the one that leads for DNS; from all when it is that one, or NULL. Before SERVE and whenever the lead changes. */
+void workers_link(struct generation *g, struct child *only);
+
 /* 0, 0.1, 0.2, 0.4 ... 10 s; a life of a minute forgives. */
 double workers_backoff(uint32_t *failures, ev_tstamp lived);
 

@@ -256,7 +256,8 @@ class Servers:
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         await join(reader, writer, r, w)
 
-    # ---- DNS: nx.* NXDOMAIN, drop.* silence, big.* truncated over UDP, v6.* AAAA ::1 only, ipA-B-C-D.* that address, else 127.0.0.1
+    # ---- DNS: nx.* NXDOMAIN, drop.* silence, big.* truncated over UDP, huge.* the same and 24 kB over TCP, v6.* AAAA ::1 only,
+    # slow.* after 0.5 s over UDP, ipA-B-C-D.* that address, else 127.0.0.1
     def answer(self, q, udp):
         labels, o = [], 12
         while n := q[o]:
@@ -271,14 +272,15 @@ class Servers:
         m = re.fullmatch(r"ip(\d+)-(\d+)-(\d+)-(\d+)", labels[0])
         if labels[0] == "nx":
             flags |= 3
-        elif labels[0] == "big" and udp:
+        elif labels[0] in ("big", "huge") and udp:
             flags |= 0x200
         elif kind == 1 and labels[0] != "v6":
             data = socket.inet_aton(".".join(m.groups()) if m else HOST)
         elif kind == 28 and labels[0] == "v6":
             data = socket.inet_pton(socket.AF_INET6, "::1")
+        n = 0 if data is None else 1500 if labels[0] == "huge" else 1
         rr = b"\xc0\x0c" + struct.pack("!HHIH", kind, 1, 60, len(data)) + data if data else b""
-        return q[:2] + struct.pack("!HHHHH", flags, 1, 1 if data else 0, 0, 0) + question + rr
+        return q[:2] + struct.pack("!HHHHH", flags, 1, n, 0, 0) + question + rr * n
 
     async def dns_tcp(self, reader, writer):
         while True:
@@ -297,7 +299,9 @@ class DNS(asyncio.DatagramProtocol):
 
     def datagram_received(self, data, peer):
         a = self.servers.answer(data, True)
-        if a:
+        if a and data[12:].startswith(b"\x04slow"):
+            self.servers.loop.call_later(0.5, self.transport.sendto, a, peer)
+        elif a:
             self.transport.sendto(a, peer)
 
 

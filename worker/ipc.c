@@ -18,6 +18,9 @@
 #include "worker/change.h"
 #include "worker/core/conn.h"
 #include "worker/core/process.h"
+#include "worker/dns/fakeip.h"
+#include "worker/dns/resolver.h"
+#include "worker/dns/serve.h"
 #include "worker/drain.h"
 #include "worker/handoff.h"
 #include "worker/inbound/inbound.h"
@@ -367,6 +370,8 @@ on_adopt(struct peer *p, struct wire *b, const int *fds)
 	for (int i = 0; i < w->gen->n_inbounds; i++)
 		if (inbound_adopt(w->gen->inbounds[i], &m, fds) == 0)
 			return 0;
+	if (m.n == 1 && dns_serve_adopt(w->gen, &m.key, fds[0]) == 0)
+		return 0;
 	imsg_close_fds(fds, p->cur_nfds);	/* its inbound went away meanwhile */
 	return 0;
 }
@@ -380,7 +385,35 @@ on_return(struct peer *p, struct wire *b, const int *fds)
 	(void)fds;
 	for (int i = 0; i < w->gen->n_inbounds; i++)
 		inbound_return(w->gen->inbounds[i], m.index);
+	if (m.index == 0)
+		dns_serve_return(w->gen);
 	handoff_give(w);
+	return 0;
+}
+
+static int
+on_dns_lead(struct peer *p, struct wire *b, const int *fds)
+{
+	struct worker *w = p->arg;
+	BODY(struct msg_dns_lead, m, b);
+
+	m.name[sizeof m.name - 1] = '\0';
+	if ((m.name[0] != '\0') != (p->cur_nfds == 1))
+		return -E_PROTO;
+	if (p->cur_nfds == 1)
+		fakeip_lead(w->gen, m.name, fds[0]);
+	else
+		resolver_lead(w->gen);
+	return 0;
+}
+
+static int
+on_dns_link(struct peer *p, struct wire *b, const int *fds)
+{
+	struct worker *w = p->arg;
+	BODY(struct msg_dns_link, m, b);
+
+	resolver_link(w->gen, fds[0], m.lead != 0);
 	return 0;
 }
 
@@ -525,6 +558,8 @@ static const struct imsg_handler supervisor_table[] = {
 	{ MSG_HANDOFF,    "HANDOFF",   CH_READY | CH_SERVING, sizeof(struct msg_handoff), sizeof(struct msg_handoff), 1, 0, on_handoff },
 	{ MSG_ADOPT,      "ADOPT",     CH_SERVING,       sizeof(struct msg_adopt), sizeof(struct msg_adopt), LISTEN_SLOTS_MAX, IMSG_FDS_UPTO, on_adopt },
 	{ MSG_RETURN,     "RETURN",    CH_SERVING,       sizeof(struct msg_return), sizeof(struct msg_return), 0, 0, on_return },
+	{ MSG_DNS_LEAD,   "DNS_LEAD",  CH_SERVING,       sizeof(struct msg_dns_lead), sizeof(struct msg_dns_lead), 1, IMSG_FDS_UPTO, on_dns_lead },
+	{ MSG_DNS_LINK,   "DNS_LINK",  CH_READY | CH_SERVING, sizeof(struct msg_dns_link), sizeof(struct msg_dns_link), 1, 0, on_dns_link },
 	{ MSG_DRAIN,      "DRAIN",     CH_SERVING,       0, 0, 0, 0, on_drain },
 	{ MSG_STOP,       "STOP",      CH_LIVE,          sizeof(struct msg_stop), sizeof(struct msg_stop), 0, 0, on_stop },
 	{ MSG_PING,       "PING",      CH_ANY,           0, 0, 0, 0, on_ping },

@@ -83,8 +83,9 @@ priv_listen(struct worker *w, const struct msg_listen *key, int fds[static LISTE
 	union sockaddr_any a;
 	socklen_t n;
 
-	(void)w;
-	assert_int_equal(key->flags, LISTEN_ONE);
+	assert_int_equal(key->flags, LISTEN_LEAD);
+	if (!w->lead)
+		return 0;
 	if (want.fail == key->kind) {
 		snprintf(why, cap, "taken");
 		return -E_BUSY;
@@ -167,6 +168,14 @@ open_server(void)
 		rc = dns_serve_open(&kit.gen, why, sizeof(why));
 	} while (rc == -E_BUSY && --tries > 0);
 	assert_int_equal(rc, 0);
+}
+
+static void
+heard(void *arg, int err, const uint8_t *msg, size_t n)
+{
+	struct dns_msg m;
+
+	*(int *)arg = err != 0 ? err : dns_open(&m, msg, n) == 0 ? 1000 + (m.flags & DNS_F_RCODE) : -1;
 }
 
 static void
@@ -1020,6 +1029,77 @@ test_open(void **state)
 	assert_int_equal(unlistened, 2);
 }
 
+/* A question that came on another way: every stage applies, errors are told as such. */
+static void
+test_ask_within(void **state)
+{
+	uint8_t q[DNS_QUERY_MAX];
+	int got = 0;
+	size_t n;
+
+	(void)state;
+	n = question(q, 7, "four.test", DNS_T_A, 0);
+	assert_int_equal(dns_serve_ask(&kit.gen, q, n, heard, &got), 0);
+	assert_int_equal(got, 1000 + DNS_R_OK);		/* hosts, from inside */
+	n = question(q, 7, "far.test", DNS_T_A, 0);
+	got = 0;
+	assert_int_equal(dns_serve_ask(&kit.gen, q, n, heard, &got), 0);
+	assert_int_equal(got, 0);
+	assert_int_equal(dns_serve_pending(&kit.gen), 1);
+	answer(0, 1);
+	assert_int_equal(got, 1000 + DNS_R_OK);
+	got = 0;
+	assert_int_equal(dns_serve_ask(&kit.gen, q, n, heard, &got), 0);
+	asked[1].done(asked[1].arg, E_TIMEOUT, NULL, 0);
+	assert_int_equal(got, E_DNS);
+	got = 0;
+	assert_int_equal(dns_serve_ask(&kit.gen, q, 3, heard, &got), 0);
+	assert_int_equal(got, E_PROTO);
+	assert_int_equal(dns_serve_ask(&kit.gen, q, 65535, heard, &got), -E_LIMIT);
+	assert_int_equal(dns_serve_pending(&kit.gen), 0);
+	kit.gen.resolver->conf.enable = false;
+	assert_int_equal(dns_serve_ask(&kit.gen, q, n, heard, &got), -E_UNSUP);
+}
+
+/* A stand-in serves the sockets that it is given, and leaves when it has answered everybody. */
+static void
+test_stand_in(void **state)
+{
+	struct msg_listen key = { .kind = LISTEN_UDP, .flags = LISTEN_LEAD, .ip = { .family = 4, .b = { 127, 0, 0, 1 } }, .port = 53 };
+	int fds[LISTEN_SLOTS_MAX], fd, tcp;
+
+	(void)state;
+	teardown(NULL);
+	build("127.0.0.1:53");
+	assert_int_equal(priv_listen(&rig.w, &key, fds, why, sizeof(why)), 1);
+	fd = fds[0];
+	rig.w.lead = false;
+	assert_int_equal(dns_serve_open(&kit.gen, why, sizeof(why)), 0);
+	dns_serve_start(&kit.gen);
+	key.port = 54;
+	assert_int_equal(dns_serve_adopt(&kit.gen, &key, fd), -E_NOTFOUND);
+	key.port = 53;
+	assert_int_equal(dns_serve_adopt(&kit.gen, &key, fd), 0);
+	udp = udp_to("127.0.0.1");
+	send_question(1, "far.test", DNS_T_A, 0);
+	assert_int_equal(n_asked, 1);
+	dns_serve_return(&kit.gen);
+	send_question(2, "four.test", DNS_T_A, 0);
+	no_reply();			/* the lead's, whose socket it is again */
+	answer(0, 1);
+	expect(1, DNS_R_OK, 1);
+	for (int i = 0; i < 100 && recv(fd, in, sizeof(in), MSG_DONTWAIT | MSG_PEEK) != -1; i++) {
+		poll(NULL, 0, 10);
+		turns(1);
+	}
+	assert_int_equal(errno, EBADF);	/* it has let go */
+	tcp = dup(udp);			/* the same number again */
+	assert_int_equal(dns_serve_adopt(&kit.gen, &key, tcp), 0);
+	unlistened = 0;
+	dns_serve_return(&kit.gen);
+	assert_int_equal(unlistened, 0);
+}
+
 int
 main(void)
 {
@@ -1027,6 +1107,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_pass),
 		T(test_pass_other_question),
+		T(test_ask_within),
+		T(test_stand_in),
 		cmocka_unit_test_setup_teardown(test_fake, setup_fake, teardown_fake),
 		cmocka_unit_test_setup_teardown(test_fake_reverse, setup_fake, teardown_fake),
 		cmocka_unit_test_setup_teardown(test_mapping_stage, setup_fake, teardown_fake),

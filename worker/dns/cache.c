@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The answer cache: whole messages, by the question that they answer and the set of name servers that was asked. Called by
- * question.c and resolver.c only. An entry is one allocation; its TTLs are counted down in place, once a second at most,
- * when it is looked up. Caps: conf.cache_max entries (at most RESOLVER_CACHE_MAX) and CACHE_BYTES_MAX bytes; ARC remembers
- * the names of as many again that it has lost.
+ * question.c, resolver.c and link.c only. An entry is one allocation; its TTLs are counted down in place, once a second at most,
+ * when it is looked up. Caps: conf.cache_max entries (at most RESOLVER_CACHE_MAX) and CACHE_BYTES_MAX bytes, less in a worker
+ * that asks the lead; ARC remembers the names of as many again that it has lost.
  *
  * Which entry goes: LRU uses the list RECENT only. ARC (Megiddo and Modha, "ARC: a self-tuning, low overhead replacement
  * cache") keeps what was asked once in ONCE and what was asked again in RECENT; the names of what either has lost are in
@@ -156,7 +156,7 @@ adapt(struct cache *c, struct cache_entry **at)
 static void
 trim(struct cache *c)
 {
-	while (c->n[CACHE_ONCE] + c->n[CACHE_RECENT] > c->max || c->bytes > CACHE_BYTES_MAX) {
+	while (c->n[CACHE_ONCE] + c->n[CACHE_RECENT] > c->max || c->bytes > c->max_bytes) {
 		if (c->n[CACHE_ONCE] + c->n[CACHE_RECENT] == 0)
 			break;
 		make_room(c, c->lost_recent);
@@ -258,7 +258,7 @@ cache_store(struct resolver *r, uint64_t hash, enum resolve_use use, uint16_t ty
 	if (e == NULL)
 		return;
 	*e = (struct cache_entry){ .hash = hash, .based_ms = r->loop->now_ms, .n = (uint32_t)n, .type = type,
-		.use = (uint8_t)use, .stale_ok = has_answer };
+		.use = (uint8_t)use, .stale_ok = has_answer && !c->no_stale };
 	e->expires_ms = e->based_ms + (uint64_t)ttl * 1000;
 	memcpy(e->name, name, len);
 	memcpy(e->name + len, msg, n);
@@ -272,9 +272,20 @@ cache_store(struct resolver *r, uint64_t hash, enum resolve_use use, uint16_t ty
 void
 cache_init(struct cache *c, size_t max, bool arc)
 {
-	*c = (struct cache){ .max = max, .arc = arc };
+	*c = (struct cache){ .max = max, .max_bytes = CACHE_BYTES_MAX, .arc = arc };
 	for (int i = 0; i < CACHE_LISTS; i++)
 		list_init(&c->list[i]);
+}
+
+/* conf.cache_max, or less of it for a follower. */
+void
+cache_resize(struct cache *c, size_t max, bool follower)
+{
+	c->max = follower && max > FOLLOWER_CACHE_MAX ? FOLLOWER_CACHE_MAX : max;
+	c->max_bytes = follower ? FOLLOWER_BYTES_MAX : CACHE_BYTES_MAX;
+	c->no_stale = follower;
+	c->target = c->target < c->max ? c->target : c->max;
+	trim(c);
 }
 
 size_t

@@ -8,6 +8,7 @@
 
 #include "common/err.h"
 #include "common/log.h"
+#include "common/strutil.h"
 #include "worker/dns/internal.h"
 #include "worker/worker.h"
 
@@ -32,13 +33,17 @@ shared_map(struct worker *w, const char *name, size_t size)
 	return p != MAP_FAILED ? p : NULL;
 }
 
-static void
-pool_open(struct gen *g, struct fake_pool *p, const struct prefix *range, const char *file, const char *memory)
+static const char *
+memory_of(const struct gen *g, bool v6)
 {
-	struct worker *w = g->w;
+	return g->general.store_fake_ip ? (v6 ? "sluice.fakeip6" : "sluice.fakeip") : v6 ? "fakeip6" : "fakeip";
+}
 
+static void
+pool_open(struct gen *g, struct fake_pool *p, const struct prefix *range, bool v6)
+{
 	if (range->ip.family != 0)
-		fake_pool_init(p, range, shared_map(w, g->general.store_fake_ip ? file : memory, sizeof(struct fake_table)), w->lead);
+		fake_pool_init(p, range, shared_map(g->w, memory_of(g, v6), sizeof(struct fake_table)), g->w->lead);
 }
 
 void
@@ -48,8 +53,87 @@ fakeip_open(struct gen *g)
 
 	if (!r->conf.enable || r->conf.mode != ENHANCED_FAKE_IP)
 		return;
-	pool_open(g, &r->fake4, &r->conf.fake4, "sluice.fakeip", "fakeip");
-	pool_open(g, &r->fake6, &r->conf.fake6, "sluice.fakeip6", "fakeip6");
+	pool_open(g, &r->fake4, &r->conf.fake4, false);
+	pool_open(g, &r->fake6, &r->conf.fake6, true);
+}
+
+/* ---- a stand-in: the memory once more, writable; what it had stays mapped for the time after */
+
+static void *
+map_writable(int fd, size_t size)
+{
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	return p != MAP_FAILED ? p : NULL;
+}
+
+static void
+pool_lead(struct gen *g, struct fake_pool *p, bool v6, const char *memory, int fd)
+{
+	struct fake_table *t;
+
+	if (p->t == NULL || p->writes || !str_equal(memory, memory_of(g, v6)))
+		return;
+	t = map_writable(fd, sizeof(*t));
+	if (t == NULL)
+		return;
+	p->reads = p->t;
+	p->t = t;
+	p->writes = true;
+	fake_pool_start(p, g->w->generation);
+}
+
+static void
+pool_unlead(struct fake_pool *p)
+{
+	if (p->reads == NULL)
+		return;
+	munmap(p->t, sizeof(*p->t));
+	p->t = (struct fake_table *)(uintptr_t)p->reads;
+	p->reads = NULL;
+	p->writes = false;
+	p->writer = 0;
+}
+
+static void
+mapping_lead(struct resolver *r, int fd)
+{
+	struct mapping_table *t;
+
+	if (r->mapping == NULL || r->mapping_reads != NULL || (t = map_writable(fd, sizeof(*t))) == NULL)
+		return;
+	r->mapping_reads = r->mapping;
+	r->mapping = t;
+}
+
+void
+fakeip_lead(struct gen *g, const char *memory, int fd)
+{
+	struct resolver *r = g->resolver;
+
+	if (r != NULL && str_equal(memory, "mapping"))
+		mapping_lead(r, fd);
+	else if (r != NULL) {
+		pool_lead(g, &r->fake4, false, memory, fd);
+		pool_lead(g, &r->fake6, true, memory, fd);
+	}
+	close(fd);
+}
+
+void
+fakeip_unlead(struct gen *g)
+{
+	struct resolver *r = g->resolver;
+
+	if (r == NULL)
+		return;
+	pool_unlead(&r->fake4);
+	pool_unlead(&r->fake6);
+	if (r->mapping_reads == NULL)
+		return;
+	munmap(r->mapping, sizeof(*r->mapping));
+	r->mapping = (struct mapping_table *)(uintptr_t)r->mapping_reads;
+	r->mapping_reads = NULL;
 }
 
 void

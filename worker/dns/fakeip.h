@@ -22,6 +22,7 @@ struct fake_pool {
 	uint32_t count, n_slots;	/* addresses that are given; slots that are used */
 	uint8_t key[16];		/* of the checksums */
 	struct fake_table *t;		/* NULL: no memory, nothing is given nor known */
+	const struct fake_table *reads;	/* the mapping of a stand-in before it led; else NULL */
 	bool writes;			/* the lead's mapping */
 	uint32_t writer;		/* not 0: this generation gives addresses */
 };
@@ -31,6 +32,9 @@ void fakeip_open(struct gen *g);
 void mapping_open(struct gen *g);
 /* SERVE, the lead: takes the tables over. */
 void fakeip_start(struct gen *g);
+/* The worker leads for a while, as stand-in: it may write that memory; takes fd. The opposite. */
+void fakeip_lead(struct gen *g, const char *memory, int fd);
+void fakeip_unlead(struct gen *g);
 /* The address of a name (lower case), an old one or the next. 0, -E_UNSUP (no pool of this family), -E_BUSY (another writer
  * does not end), -E_INVAL. */
 int fakeip_address(struct gen *g, int family, const char *host, struct ip *out);

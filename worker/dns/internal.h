@@ -22,6 +22,7 @@ enum {
 	DNS_IPV6_TIMEOUT_MS = 100,
 	LOOKUP_BUCKETS = 1024, QUESTION_BUCKETS = 1024, CACHE_BUCKETS = 4096,
 	CACHE_BYTES_MAX = 16 << 20,	/* of messages and names; at the cap entries go as at conf.cache_max */
+	FOLLOWER_CACHE_MAX = 1024, FOLLOWER_BYTES_MAX = 2 << 20,	/* of a worker that asks the lead */
 	CACHE_STALE_MS = 86400000	/* an answer that has run out is still told while it is asked for anew (RFC 8767 5: 1 to 3 days) */
 };
 enum { RETRY_TIMES = 3 };
@@ -46,7 +47,9 @@ struct cache {
 	struct list list[CACHE_LISTS];
 	size_t n[CACHE_LISTS];
 	size_t max, bytes, target;
+	size_t max_bytes;
 	bool arc, lost_recent;
+	bool no_stale;			/* a follower's: what has run out is the lead's to tell */
 };
 struct cache_hit {
 	const uint8_t *msg;		/* lent: until the next store or flush */
@@ -54,6 +57,7 @@ struct cache_hit {
 	bool stale;			/* to be asked for anew */
 };
 void cache_init(struct cache *c, size_t max, bool arc);
+void cache_resize(struct cache *c, size_t max, bool follower);
 size_t cache_count(const struct cache *c);	/* messages */
 void cache_flush(struct cache *c);
 /* Names are lower case, without final dot. */
@@ -63,6 +67,7 @@ bool cache_find(struct resolver *r, uint64_t hash, enum resolve_use use, uint16_
 void cache_store(struct resolver *r, uint64_t hash, enum resolve_use use, uint16_t type, const char *name, const uint8_t *msg,
     size_t n);
 
+struct link;
 struct lookup;
 struct question;
 struct resolver {
@@ -81,8 +86,10 @@ struct resolver {
 	struct question *questions[QUESTION_BUCKETS];	/* at most RESOLVER_INFLIGHT_MAX */
 	int n_questions;
 	struct cache cache;
+	struct link *link;		/* to the lead, or from other workers; NULL: never had one */
 	struct fake_pool fake4, fake6;
 	struct mapping_table *mapping;	/* NULL: none */
+	const struct mapping_table *mapping_reads;	/* that of a stand-in before it led; else NULL */
 };
 
 /* ---- question.c: a question is asked once, however many wait for its answer. name: lower case, no final dot. */

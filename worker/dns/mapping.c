@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Which name a real address was told for (redir-host, spec/config.md 14.2 "mapping stage"): written by the lead's DNS
- * server, read by every worker when a connection comes for an address. A table of sets in shared memory; in a full set that
- * entry goes which runs out first. Slots are written and believed as those of fake addresses are. */
+/* Which name a real address was told for (redir-host, spec/config.md 14.2 "mapping stage"): written by the DNS server of the
+ * lead or its stand-in, read by every worker when a connection comes for an address. A table of sets in shared memory; in a
+ * full set that entry goes which runs out first. Slots are written and believed as those of fake addresses are. */
 #include <string.h>
 
 #include "common/map.h"
@@ -53,7 +53,7 @@ mapping_put(struct gen *g, const struct ip *ip, const char *host, uint32_t ttl_s
 	size_t n = strlen(host);
 	uint32_t seq;
 
-	if (r->mapping == NULL || !g->w->lead || n == 0 || n > HOST_MAX)
+	if (r->mapping == NULL || !(g->w->lead || r->mapping_reads != NULL) || n == 0 || n > HOST_MAX)
 		return;
 	s = set = set_of(r, ip);
 	for (int i = 0; i < MAPPING_WAYS; i++) {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Questions in flight: equal ones meet here, so a name server hears each once; the answer is kept in the cache and told to
- * all. Called by resolver.c for addresses and for raw questions. Decides which servers are asked (spec/config.md 14.2): the
- * policy's, or the main ones and beside or after them those of fallback. Owns the questions.
+ * all. Called by resolver.c for addresses and for raw questions, and by link.c for those of other workers. Decides who is
+ * asked: the lead, where another worker leads for DNS; else (spec/config.md 14.2) the policy's servers, or the main ones and
+ * beside or after them those of fallback. Owns the questions.
  *
  * A question ends when nobody waits for it any more, unless it was asked to freshen the cache. */
 #include <stdlib.h>
@@ -12,6 +13,7 @@
 #include "common/strutil.h"
 #include "worker/codec/dns.h"
 #include "worker/dns/internal.h"
+#include "worker/dns/link.h"
 
 struct part {				/* one list of servers being asked */
 	struct question *q;
@@ -29,8 +31,10 @@ struct question {
 	uint16_t type;
 	bool refresh;			/* goes on without anybody waiting */
 	bool judged;			/* the main answer is held against fallback-filter */
+	bool no_keep;			/* the lead's answer is from before a flush */
 	struct list waiters;		/* struct dns_wait */
 	struct part main, fallback;
+	struct link_ask lead;
 	struct loop_task grave;
 	char name[];
 };
@@ -74,6 +78,7 @@ end(struct question *q)
 
 	*link_of(r, q->hash, q->use, q->type, q->name) = q->next;
 	r->n_questions--;
+	link_cancel(r, &q->lead);
 	if (q->main.x != NULL)
 		exchange_cancel(q->main.x);
 	if (q->fallback.x != NULL)
@@ -85,7 +90,7 @@ end(struct question *q)
 static bool
 may_keep(const struct question *q)
 {
-	return !(q->type == DNS_T_TXT && str_starts(q->name, "_acme-challenge."));
+	return !q->no_keep && !(q->type == DNS_T_TXT && str_starts(q->name, "_acme-challenge."));
 }
 
 /* Whoever is called may ask and cancel as it likes: a waiter is off the list before its call. */
@@ -211,6 +216,19 @@ ask_servers(struct question *q)
 	return rc;
 }
 
+static void
+on_lead(void *arg, int err, const uint8_t *msg, size_t n, bool keep)
+{
+	struct question *q = arg;
+	int rc = err == -E_AGAIN ? ask_servers(q) : 0;
+
+	q->no_keep = !keep && err != -E_AGAIN;
+	if (rc != 0)
+		finish(q, rc == -E_LIMIT ? E_LIMIT : E_DNS, NULL, 0);
+	else if (err != -E_AGAIN)
+		finish(q, err, msg, n);
+}
+
 /* ---- */
 
 /* A new question, asked; NULL with *rc told. */
@@ -234,7 +252,11 @@ ask(struct resolver *r, uint64_t hash, enum resolve_use use, uint16_t type, cons
 	q->type = type;
 	list_init(&q->waiters);
 	loop_task_init(&q->grave, bury);
-	*rc = ask_servers(q);
+	*rc = 0;
+	if (link_asks(r))
+		link_ask(r, &q->lead, use, type, q->name, on_lead, q);
+	else
+		*rc = ask_servers(q);
 	if (*rc != 0) {
 		free(q);
 		return NULL;

@@ -21,6 +21,7 @@
 #include "worker/dns/carrier.h"
 #include "worker/dns/hosts.h"
 #include "worker/dns/internal.h"
+#include "worker/dns/link.h"
 #include "worker/worker.h"
 
 enum { NEGATIVE_WAIT_MS = 1000 };
@@ -424,8 +425,10 @@ resolver_query(struct gen *g, struct dns_wait *w, const char *name, uint16_t qty
 void
 resolver_flush(struct gen *g)
 {
-	if (g->resolver != NULL && g->resolver->loop != NULL)
-		cache_flush(&g->resolver->cache);
+	if (g->resolver == NULL || g->resolver->loop == NULL)
+		return;
+	cache_flush(&g->resolver->cache);
+	link_flushed(g->resolver);
 }
 
 /* ---- start and end */
@@ -474,6 +477,7 @@ resolver_stop(struct gen *g)
 	}
 	question_end_all(r);
 	exchange_cancel_all(r);
+	link_close(r);
 	for (struct carrier *c = r->carriers; c != NULL; c = c->next)
 		carrier_stop(c);
 	cache_flush(&r->cache);

@@ -35,6 +35,11 @@ int resolver_start(struct gen *g, struct cfg_err *err);
 void resolver_ask(struct gen *g, struct resolve_req *req, const char *host, int want, enum resolve_use use, resolve_cb *cb, void *arg);
 void resolver_cancel(struct resolve_req *req);		/* no cb after; idempotent */
 void resolver_flush(struct gen *g);
+/* This worker asks the name servers itself from now on. */
+void resolver_lead(struct gen *g);
+/* One end of a channel between two workers of the generation (link.c); takes fd. lead: the other one asks us from now on, and we
+ * ask the name servers; else we ask the other one, instead of any before. */
+void resolver_link(struct gen *g, int fd, bool lead);
 /* Raw questions to the main nameservers, of GET /dns/query and the DNS server; done gets the answer message, lent, or err. */
 typedef void dns_raw_cb(void *arg, int err, const uint8_t *msg, size_t n);
 struct dns_wait {		/* embedded by who asks; zero it first */

@@ -2,6 +2,9 @@
 /* The DNS server of dns.listen; see serve.h. A question goes through the stages of stages.c. Messages are read and written
  * by reply.c, TCP clients are serve_tcp.c's; this file owns the listeners and the pool of questions in flight.
  *
+ * The lead serves. When it dies another worker is given its sockets and the right to write what the answers are remembered in
+ * (the stand-in), and both are asked back when the lead is there again.
+ *
  * A question may outlive its client: resolver_query() cannot be cancelled, so the answer to one whose client has gone is
  * dropped when it comes. */
 #include "worker/dns/serve.h"
@@ -16,6 +19,7 @@
 #include "common/list.h"
 #include "common/log.h"
 #include "common/strutil.h"
+#include "worker/dns/fakeip.h"
 #include "worker/dns/internal.h"
 #include "worker/dns/reply.h"
 #include "worker/dns/serve_impl.h"
@@ -24,7 +28,8 @@
 enum {
 	PACKET_BATCH = 32,		/* datagrams of one recvmmsg(); PACKET_ROUNDS of them in one turn */
 	PACKET_ROUNDS = 8,
-	LOST_LOG_MS = 1000
+	LOST_LOG_MS = 1000,
+	LEAVE_MS = 50			/* how often a stand-in that is relieved looks whether it has answered everybody */
 };
 
 static const char too_many[] = "too many questions in flight";
@@ -167,7 +172,20 @@ udp_send(const struct query *q, size_t n)
 size_t
 serve_limit(const struct query *q)
 {
-	return q->tcp ? DNS_MSG_MAX : q->q.udp_size;
+	return q->tcp || q->cb != NULL ? DNS_MSG_MAX : q->q.udp_size;
+}
+
+/* Whoever asked within the process hears of an error rather than a SERVFAIL. */
+static void
+tell(struct query *q, int n)
+{
+	dns_serve_cb *cb = q->cb;
+	struct serve *s = q->s;
+	void *arg = q->arg;
+
+	serve_query_free(q);
+	s->answered++;
+	cb(arg, n > 0 ? 0 : n < 0 ? -n : E_PROTO, serve_room(s), n > 0 ? (size_t)n : 0);
 }
 
 void
@@ -175,6 +193,10 @@ serve_finish(struct query *q, int n)
 {
 	struct client *c = q->client;
 
+	if (q->cb != NULL) {
+		tell(q, n);
+		return;
+	}
 	if (n < 0)
 		n = dns_reply_empty(&q->q, serve_room(q->s), serve_limit(q), DNS_R_SERVFAIL);
 	if (n > 0 && !q->tcp)
@@ -288,25 +310,26 @@ server_of(const struct gen *g)
 static bool
 read_listen(struct gen *g, struct msg_listen *key)
 {
-	const char *text = g->resolver->conf.listen;
+	const char *text = g->resolver != NULL && g->resolver->conf.enable ? g->resolver->conf.listen : NULL;
+	int level = g->w->lead ? LL_ERROR : LL_DEBUG;
 	char host[HOST_MAX + 1];
 
-	*key = (struct msg_listen){ .flags = LISTEN_ONE };
+	*key = (struct msg_listen){ .flags = LISTEN_LEAD };
 	if (text == NULL || text[0] == '\0')
 		return false;
 	if (hostport_parse(text, host, sizeof(host), &key->port) != 0) {
-		log_error("Start DNS server error: dns.listen: %s is no address with a port", text);
+		log_write(level, "Start DNS server error: dns.listen: %s is no address with a port", text);
 		return false;
 	}
 	if (key->port == 0)
 		return false;
 	if (host[0] == '\0' || ip_parse(&key->ip, host) == 0 || hosts_find(g, host, &key->ip, 1, NULL) == 1)
 		return true;
-	log_error("Start DNS server error: dns.listen: %s is no address", host);
+	log_write(level, "Start DNS server error: dns.listen: %s is no address", host);
 	return false;
 }
 
-/* One listening socket; 0 with -1 in *fd in a test of the configuration. */
+/* One listening socket; 0 with -1 in *fd in a test of the configuration, and in a worker that may become a stand-in. */
 static int
 ask(struct gen *g, struct msg_listen *key, uint16_t kind, int *fd, char *why, size_t cap)
 {
@@ -320,37 +343,82 @@ ask(struct gen *g, struct msg_listen *key, uint16_t kind, int *fd, char *why, si
 	return n < 0 ? n : 0;
 }
 
-/* UNLISTEN is for a worker that is built: the listeners of one that fails end with it. */
 static void
-give_back(struct gen *g, struct msg_listen *key, uint16_t kind, int fd)
+drop(struct gen *g, int fd)
 {
 	if (fd == -1)
 		return;
 	loop_forget(&g->w->loop, fd);
 	close(fd);
+}
+
+/* UNLISTEN is for a worker that is built: the listeners of one that fails end with it. */
+static void
+give_back(struct gen *g, struct msg_listen *key, uint16_t kind, int fd)
+{
+	drop(g, fd);
 	key->kind = kind;
-	if (g->w->built)
+	if (fd != -1 && g->w->built)
 		priv_unlisten(g->w, key);
 }
 
 static void
-adopt(struct serve *s, struct gen *g, const struct msg_listen *key, int udp, int tcp)
+on_leave(struct ev_loop *ev, ev_timer *t, int revents)
+{
+	struct serve *s = container_of(t, struct serve, leave);
+	struct gen *g = s->g;
+
+	(void)revents;
+	if (dns_serve_pending(g) > 0 || s->serving)
+		return;
+	ev_timer_stop(ev, t);
+	drop(g, s->tcp);
+	drop(g, s->udp);
+	s->udp = s->tcp = -1;
+	fakeip_unlead(g);
+}
+
+/* The server, without sockets at first; NULL: no memory. */
+static struct serve *
+server_get(struct gen *g)
+{
+	struct serve *s = server_of(g);
+
+	if (s != NULL || the_server != NULL)
+		return s;
+	s = calloc(1, sizeof(*s));
+	if (s == NULL)
+		return NULL;
+	s->g = g;
+	s->loop = &g->w->loop;
+	s->udp = s->tcp = -1;
+	ev_io_init(&s->udp_io, on_packets, -1, EV_READ);
+	serve_tcp_init(s);
+	ev_timer_init(&s->leave, on_leave, 0., LEAVE_MS / 1000.0);
+	the_server = s;
+	return s;
+}
+
+static void
+set_sockets(struct serve *s, const struct msg_listen *key, int udp, int tcp)
 {
 	static const int on = 1;
 
-	s->g = g;
-	s->loop = &g->w->loop;
 	s->key = *key;
-	s->udp = udp;
 	s->wildcard = key->ip.family == 0 || ip_is_unspecified(&key->ip);
-	serve_tcp_init(s, tcp);
-	ev_io_init(&s->udp_io, on_packets, udp, EV_READ);
+	if (tcp != -1) {
+		s->tcp = tcp;
+		ev_io_set(&s->tcp_io, tcp, EV_READ);
+	}
+	if (udp == -1)
+		return;
+	s->udp = udp;
+	ev_io_set(&s->udp_io, udp, EV_READ);
 	if (s->wildcard) {
 		/* one of them is refused by a socket of the other family */
 		setsockopt(udp, IPPROTO_IP, IP_PKTINFO, &on, sizeof(on));
 		setsockopt(udp, IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof(on));
 	}
-	the_server = s;
 }
 
 int
@@ -360,27 +428,78 @@ dns_serve_open(struct gen *g, char *why, size_t cap)
 	int udp, tcp, rc;
 	struct serve *s;
 
-	if (!g->w->lead || g->resolver == NULL || !g->resolver->conf.enable || !read_listen(g, &key))
+	if (!read_listen(g, &key))
 		return 0;
 	rc = ask(g, &key, LISTEN_UDP, &udp, why, cap);
 	if (rc != 0)
 		return rc;
 	rc = ask(g, &key, LISTEN_TCP, &tcp, why, cap);
 	if (rc == 0 && (udp == -1 || tcp == -1))
-		goto out;
-	s = rc == 0 ? calloc(1, sizeof(*s)) : NULL;
+		return 0;
+	s = rc == 0 ? server_get(g) : NULL;
 	if (s != NULL) {
-		adopt(s, g, &key, udp, tcp);
+		set_sockets(s, &key, udp, tcp);
 		return 0;
 	}
 	if (rc == 0) {
 		rc = -E_NOMEM;
 		str_copy(why, cap, "out of memory");
 	}
-out:
 	give_back(g, &key, LISTEN_TCP, tcp);
 	give_back(g, &key, LISTEN_UDP, udp);
 	return rc;
+}
+
+int
+dns_serve_adopt(struct gen *g, const struct msg_listen *key, int fd)
+{
+	bool udp = key->kind == LISTEN_UDP;
+	struct msg_listen own;
+	struct serve *s;
+
+	if ((key->flags & LISTEN_LEAD) == 0 || !read_listen(g, &own) || own.port != key->port || !ip_equal(&own.ip, &key->ip))
+		return -E_NOTFOUND;
+	s = server_get(g);
+	if (s == NULL)
+		return -E_NOMEM;
+	if ((udp ? s->udp : s->tcp) != -1)
+		drop(g, fd);		/* it had not left yet */
+	else
+		set_sockets(s, key, udp ? fd : -1, udp ? -1 : fd);
+	ev_timer_stop(s->loop->ev, &s->leave);
+	s->serving = false;		/* the other socket may have been started */
+	dns_serve_start(g);
+	return 0;
+}
+
+void
+dns_serve_return(struct gen *g)
+{
+	struct serve *s = server_of(g);
+
+	if (s == NULL) {
+		fakeip_unlead(g);
+		return;
+	}
+	dns_serve_pause(g);
+	ev_timer_again(s->loop->ev, &s->leave);
+}
+
+int
+dns_serve_ask(struct gen *g, const uint8_t *p, size_t n, dns_serve_cb *cb, void *arg)
+{
+	struct serve *s = g->resolver != NULL && g->resolver->conf.enable ? server_get(g) : NULL;
+	struct query *q;
+
+	if (s == NULL)
+		return -E_UNSUP;
+	q = n <= QUESTION_MAX ? serve_query_new(s) : NULL;
+	if (q == NULL)
+		return -E_LIMIT;
+	q->cb = cb;
+	q->arg = arg;
+	serve_query_run(q, p, n);
+	return 0;
 }
 
 void
@@ -391,9 +510,12 @@ dns_serve_start(struct gen *g)
 	if (s == NULL || s->serving)
 		return;
 	s->serving = true;
-	ev_io_start(s->loop->ev, &s->udp_io);
-	serve_tcp_start(s);
-	log_info("DNS server listening at: %s", g->resolver->conf.listen);
+	if (s->udp != -1)
+		ev_io_start(s->loop->ev, &s->udp_io);
+	if (s->tcp != -1)
+		serve_tcp_start(s);
+	if (s->udp != -1 && s->tcp != -1)
+		log_info("DNS server listening at: %s", g->resolver->conf.listen);
 }
 
 void
@@ -438,6 +560,7 @@ dns_serve_close(struct gen *g)
 	if (s == NULL)
 		return;
 	dns_serve_pause(g);
+	ev_timer_stop(s->loop->ev, &s->leave);
 	serve_tcp_close(s);
 	give_back(g, &s->key, LISTEN_TCP, s->tcp);
 	give_back(g, &s->key, LISTEN_UDP, s->udp);

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* The DNS server of dns.listen, UDP and TCP: the lead worker's only, which calls open while CONFIGURING, start at SERVE, pause
- * at DRAIN. */
+/* The DNS server of dns.listen, UDP and TCP: the lead's, which calls open while CONFIGURING, start at SERVE, pause at DRAIN; and
+ * questions that came on other ways (external-doh-server). */
 #ifndef SLUICE_WORKER_DNS_SERVE_H
 #define SLUICE_WORKER_DNS_SERVE_H
 
 #include <stddef.h>
+#include <stdint.h>
 
+#include "common/imsg_types.h"
 #include "worker/gen.h"
 
 enum {
@@ -21,8 +23,17 @@ struct dns_serve_stat {
 	unsigned long long answered, dropped;	/* dropped: no room, or an answer that the socket did not take */
 };
 
-/* Asks for the listeners when dns: is enabled and dns.listen has a port; after resolver_start(). 0 or -E_* with why filled. */
+/* Asks for the listeners when dns: is enabled and dns.listen has a port; after resolver_start(). Other workers than the lead get
+ * none, but are known as possible stand-ins. 0 or -E_* with why filled. */
 int dns_serve_open(struct gen *g, char *why, size_t cap);
+/* Stand-in: a socket of the lead's, served at once; takes fd on 0. -E_NOTFOUND: not of dns.listen. The opposite: stops reading,
+ * and leaves when everybody is answered. */
+int dns_serve_adopt(struct gen *g, const struct msg_listen *key, int fd);
+void dns_serve_return(struct gen *g);
+/* One question in wire form, with no limit to the answer's size but DNS_MSG_MAX. cb is called once, maybe from inside: err 0 or
+ * E_*, msg lent. 0, -E_UNSUP (dns is off), -E_LIMIT (too many, or too long). Cannot be taken back. */
+typedef void dns_serve_cb(void *arg, int err, const uint8_t *msg, size_t n);
+int dns_serve_ask(struct gen *g, const uint8_t *p, size_t n, dns_serve_cb *cb, void *arg);
 void dns_serve_start(struct gen *g);
 /* Stops reading; questions in flight are still answered, and TCP clients closed after their last one. */
 void dns_serve_pause(struct gen *g);

@@ -48,16 +48,18 @@ struct query {				/* one question in flight */
 	uint16_t port;
 	const char *alias;		/* what is asked for instead; of hosts */
 	struct dns_wait wait;		/* for the resolver */
+	dns_serve_cb *cb;		/* of dns_serve_ask(), instead of a client; else NULL */
+	void *arg;
 	struct dns_question q;
 };
-struct serve {				/* of the lead, while it has listeners */
+struct serve {				/* of the lead, or its stand-in */
 	struct gen *g;
 	struct loop *loop;
 	struct msg_listen key;
 	bool wildcard;			/* bound to no address: replies must say theirs */
-	int udp, tcp;
+	int udp, tcp;			/* -1: none */
 	ev_io udp_io, tcp_io;
-	ev_timer resume;
+	ev_timer resume, leave;
 	bool serving;
 	struct list clients;		/* at most DNS_SERVE_CLIENTS_MAX */
 	unsigned n_clients, n_questions;
@@ -87,7 +89,7 @@ void serve_lose(struct serve *s, const char *why);	/* counts a question without 
 void serve_query_run(struct query *q, const uint8_t *p, size_t n);	/* q belongs to its stages from here on */
 
 /* serve_tcp.c */
-void serve_tcp_init(struct serve *s, int fd);
+void serve_tcp_init(struct serve *s);
 void serve_tcp_start(struct serve *s);
 void serve_tcp_pause(struct serve *s);
 void serve_tcp_close(struct serve *s);			/* the clients; the listener is serve.c's */

@@ -327,11 +327,10 @@ on_resume(struct ev_loop *ev, ev_timer *t, int revents)
 }
 
 void
-serve_tcp_init(struct serve *s, int fd)
+serve_tcp_init(struct serve *s)
 {
-	s->tcp = fd;
 	list_init(&s->clients);
-	ev_io_init(&s->tcp_io, on_accept, fd, EV_READ);
+	ev_io_init(&s->tcp_io, on_accept, s->tcp, EV_READ);
 	ev_timer_init(&s->resume, on_resume, 0., 0.);
 }
 

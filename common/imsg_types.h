@@ -229,6 +229,7 @@ enum query_kind {
 	QUERY_UPDATE_RULES,	/* lead: str provider: read it anew; answered when every worker has it */
 	QUERY_EXPLAIN,		/* lead: which rule decides about a connection that is described: common/snapshot.h */
 	QUERY_UPDATE_GEO,	/* lead: download the geodata files in use; answered when every worker has them */
+	QUERY_DOH,		/* lead: a question in wire form, answered in wire form by the DNS server */
 	QUERY_KINDS_
 };
 struct msg_query { uint32_t kind, reserved; };

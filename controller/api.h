@@ -26,7 +26,7 @@ enum {
 	API_EXACT = 16		/* no trailing slash (spec/api.md 1.4) */
 };
 enum { API_PARKED = -1 };	/* beside HTTP statuses */
-enum { API_PARKED_MAX = 1024, API_PARAMS_MAX = 3, API_BODY_MAX = 1 << 20, API_CONFIG_BODY_MAX = 8 << 20, API_STORE_BODY_MAX = (1 << 20) + 4096 };
+enum { API_PARKED_MAX = 1024, API_PARAMS_MAX = 3, API_BODY_MAX = 1 << 20, API_CONFIG_BODY_MAX = 8 << 20, API_STORE_BODY_MAX = (1 << 20) + 4096, API_DOH_BODY_MAX = 65535 };
 
 /* The answer being made; owned by the transport, which sends it. Body memory is malloc'ed and grows. */
 struct reply {
@@ -45,6 +45,7 @@ struct api_req {
 	const char *path;		/* raw, without the query */
 	const char *query;		/* raw, "" if none */
 	const char *range, *if_modified_since;	/* these headers' values, NULL when absent; for /ui only */
+	const char *content_type;		/* the same, for external-doh-server */
 	bool upgrade;			/* a WebSocket upgrade */
 	const char *param[API_PARAMS_MAX];	/* the {segments}, percent-decoded once, NUL-terminated */
 	const char *body;		/* lent; body_len bytes, NUL after them */
@@ -60,6 +61,7 @@ struct api_route {
 };
 
 extern const struct api_route api_routes[];	/* routes.c, ended by a NULL method */
+extern const struct api_route api_doh;		/* of external-doh-server, at the path that the configuration says; every method */
 
 /* A query value, percent-decoded ('+' is a blank), into out; false when absent. Cut values are treated as absent. */
 bool api_query(const struct api_req *req, const char *key, char *out, size_t cap);

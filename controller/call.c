@@ -73,6 +73,7 @@ call_prepare(struct call *call, struct ctl *ctl)
 	call->req.query = call->http.query;
 	call->req.range = http_get(&call->http, "Range");
 	call->req.if_modified_since = http_get(&call->http, "If-Modified-Since");
+	call->req.content_type = http_get(&call->http, "Content-Type");
 	for (int i = 0; i < API_PARAMS_MAX; i++)
 		call->req.param[i] = call->hit.param[i];
 	call->req.body = call->body != NULL ? call->body : "";

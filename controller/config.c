@@ -170,6 +170,7 @@ take_tree(struct ctl_conf *c, const struct cfg_node *root, struct cfg_err *err)
 	    take_text(cfg_get(root, "external-controller-unix"), "external-controller-unix", c->unix_path, sizeof(c->unix_path), err) != 0 ||
 	    take_text(cfg_get(root, "secret"), "secret", c->secret, sizeof(c->secret), err) != 0 ||
 	    take_text(cfg_get(root, "external-ui"), "external-ui", ui, sizeof(ui), err) != 0 ||
+	    take_text(cfg_get(root, "external-doh-server"), "external-doh-server", c->doh, sizeof(c->doh), err) != 0 ||
 	    cfg_str(cfg_get(root, "log-level"), "log-level", &level, err) != 0 ||
 	    take_origins(c, cfg_get(root, "external-controller-cors"), err) != 0 || take_own(c, root, err) != 0 ||
 	    cfg_map(cfg_get(root, "tls"), "tls", &tls, err) != 0 ||
@@ -179,6 +180,8 @@ take_tree(struct ctl_conf *c, const struct cfg_node *root, struct cfg_err *err)
 	str_copy(text, sizeof(text), level);
 	c->debug = str_case_equal(text, "debug");
 	c->ui = ui[0] != '\0';
+	if (c->doh[0] != '/')
+		c->doh[0] = '\0';
 	return 0;
 }
 

@@ -29,6 +29,7 @@ struct ctl_conf {		/* immutable once made; reference counted */
 	char home[1024];
 	char tcp[256], tls[256], unix_path[256];	/* listen addresses, "" = none */
 	unsigned unix_mode;	/* sluice.controller.unix-mode, default 0660 */
+	char doh[256];		/* external-doh-server: a path, "" = none */
 	const char *cert, *key;	/* tls.certificate, tls.private-key: PEM text or path; malloc'ed, NULL = none */
 };
 

@@ -228,6 +228,8 @@ front_delayed(struct call *call)
 static size_t
 body_limit(const struct api_route *r)
 {
+	if (r == &api_doh)
+		return API_DOH_BODY_MAX;
 	if (str_equal(r->path, "/configs") && str_equal(r->method, "PUT"))
 		return API_CONFIG_BODY_MAX;
 	return str_starts(r->path, "/storage/") ? API_STORE_BODY_MAX : API_BODY_MAX;

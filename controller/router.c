@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Matching of paths and methods, and the order of decisions: preflight, Host, route, authentication, Origin. Pure: everything
+/* Matching of paths and methods, and the order of decisions: preflight, DoH, Host, route, authentication, Origin. Pure: everything
  * comes in by the arguments. The secret is compared in constant time; the query (which may hold a token) is never logged. */
 #include "controller/router.h"
 
@@ -379,6 +379,14 @@ page_allowed(const struct ctl_conf *conf, const struct http_req *r)
 	return origin_allowed(conf, r, origin);
 }
 
+static bool
+is_doh(const struct ctl_conf *conf, const char *path)
+{
+	size_t n = strlen(conf->doh);
+
+	return n > 0 && str_starts(path, conf->doh) && (path[n] == '\0' || (path[n] == '/' && path[n + 1] == '\0'));
+}
+
 int
 router_decide(const struct api_route *table, const struct ctl_conf *conf, const struct http_req *r, const struct router_peer *peer,
     struct router_hit *hit)
@@ -389,6 +397,10 @@ router_decide(const struct api_route *table, const struct ctl_conf *conf, const 
 	memset(hit, 0, sizeof(*hit));
 	if (strcmp(r->method, "OPTIONS") == 0 && http_get(r, "Access-Control-Request-Method") != NULL)
 		return 200;
+	if (is_doh(conf, r->path)) {	/* open to everybody, at any name */
+		hit->route = &api_doh;
+		return 0;
+	}
 	if (open && !peer->local && !host_allowed(conf, r->host))
 		return 403;
 	status = router_match(table, r->method, r->path, conf->debug, hit);

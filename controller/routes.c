@@ -69,3 +69,5 @@ const struct api_route api_routes[] = {
 	{ "GET", "/ui/*", API_OPEN | API_EXACT, ui_get },
 	{ NULL, NULL, 0, NULL }
 };
+
+const struct api_route api_doh = { "*", "*", API_OPEN | API_ASYNC, doh_serve };

@@ -15,12 +15,13 @@
 #include "worker/codec/dns.h"
 #include "worker/core/conn.h"
 #include "worker/dns/resolver.h"
+#include "worker/dns/serve.h"
 #include "worker/general_show.h"
 #include "worker/provider/ruleset.h"
 #include "worker/rule/rule.h"
 #include "worker/sections.h"
 
-enum { NAME_TEXT_MAX = 1024, DNS_ASKS_MAX = 64 };
+enum { NAME_TEXT_MAX = 1024, DNS_ASKS_MAX = 64, DOH_ASKS_MAX = 1024 /* in flight; the controller asks fewer */ };
 
 void
 query_error(struct peer *p, uint32_t id, int status, const char *text)
@@ -176,9 +177,56 @@ ask_dns(struct worker *w, struct peer *p, uint32_t id, struct wire *args)
 	return 0;
 }
 
+/* ---- external-doh-server */
+
+static struct dns_ask doh_asks[DOH_ASKS_MAX];	/* without wait */
+
+static void
+on_doh(void *arg, int err, const uint8_t *msg, size_t n)
+{
+	struct dns_ask *a = arg;
+	struct wire out;
+
+	a->used = false;
+	if (a->peer == NULL)
+		return;
+	if (err != 0) {
+		query_error(a->peer, a->id, 500, err_text(err));
+		return;
+	}
+	wire_init(&out);
+	wire_put(&out, msg, n);
+	query_answer(a->peer, a->id, &out);
+}
+
+static int
+ask_doh(struct worker *w, struct peer *p, uint32_t id, const struct wire *args)
+{
+	static unsigned next;
+	struct dns_ask *a = NULL;
+	int rc = -E_LIMIT;
+
+	for (unsigned i = 0; i < DOH_ASKS_MAX && a == NULL; i++, next++)
+		if (!doh_asks[next % DOH_ASKS_MAX].used)
+			a = &doh_asks[next % DOH_ASKS_MAX];
+	if (a != NULL) {
+		*a = (struct dns_ask){ .peer = p, .id = id, .used = true };
+		rc = dns_serve_ask(w->gen, args->p + args->off, wire_left(args), on_doh, a);
+	}
+	if (rc != 0) {
+		if (a != NULL)
+			a->used = false;
+		query_error(p, id, rc == -E_LIMIT ? 503 : 500, rc == -E_UNSUP ? "DNS section is disabled" : err_text(rc));
+	}
+	return 0;
+}
+
 void
 query_peer_gone(struct peer *p)
 {
+	for (int i = 0; i < DOH_ASKS_MAX; i++)
+		if (doh_asks[i].peer == p)
+			doh_asks[i].peer = NULL;
 	for (int i = 0; i < DNS_ASKS_MAX; i++)
 		if (dns_asks[i].peer == p)
 			dns_asks[i].peer = NULL;
@@ -273,6 +321,8 @@ query_handle(struct peer *p, struct wire *b, const int *fds)
 		return 0;
 	case QUERY_DNS:
 		return ask_dns(w, p, id, b);
+	case QUERY_DOH:
+		return ask_doh(w, p, id, b);
 	default:
 		rc = -E_PROTO;
 		break;

@@ -45,6 +45,7 @@ int rules_list(struct api_req *req);
 int rules_disable(struct api_req *req);
 int rules_explain(struct api_req *req);
 int dns_query(struct api_req *req);
+int doh_serve(struct api_req *req);
 int cache_flush_fakeip(struct api_req *req);
 int cache_flush_dns(struct api_req *req);
 

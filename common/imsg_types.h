@@ -42,6 +42,7 @@ enum imsg_type {
 			 *	MSG_IMAGE, possibly much later. SERVING, the lead, 1 fd = a new content of that file, sealed: when all that
 			 *	was asked for of the file can be made of it, it is written, and only then answered */
 	MSG_IMAGE,	/* S>W	msg_image, 1 fd = the compiled image (common/image.h) if err is 0 */
+	MSG_SYSFILE,	/* S>W	READY, SERVING: msg_sysfile, 1 fd: a file of the system that this worker has read is another one now */
 
 	/* changes while running: acknowledged by every worker before the API answers */
 	MSG_CHANGE = 40,/* C>S	msg_change + opaque wire; answered by MSG_RESULT. W>S lead: the same for the other workers, answered if
@@ -145,6 +146,8 @@ struct msg_open { uint32_t kind; char path[1024]; };		/* RESOLV, HOSTS, and CA w
 /* SHARED, workers only: memory of common/shm_fakeip.h, writable for the lead. "sluice.fakeip", "sluice.fakeip6": files of the working directory;
  * "fakeip", "fakeip6", "mapping": as long as the supervisor lives */
 struct msg_file { uint32_t err; uint32_t reserved; int64_t mtime_ns; char text[256]; };	/* err: enum err_code */
+
+struct msg_sysfile { uint32_t kind, reserved; };	/* RESOLV, HOSTS */
 
 enum { COMPILE_NAME_MAX = 256 };
 struct msg_compile {		/* what image_kind and image_format say is in common/image.h */

@@ -364,10 +364,9 @@ files_open_ui(struct sup *s, const char *relative, char *why, size_t cap)
 }
 
 int
-files_open_system(enum open_kind kind)
+files_open_authorities(void)
 {
-	const char *path = kind == OPEN_RESOLV ? "/etc/resolv.conf" : kind == OPEN_HOSTS ? "/etc/hosts" : "/etc/ssl/certs/ca-certificates.crt";
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	int fd = open("/etc/ssl/certs/ca-certificates.crt", O_RDONLY | O_CLOEXEC | O_NOCTTY);
 
 	return fd == -1 ? -E_NOTFOUND : fd;
 }

@@ -18,7 +18,7 @@ int files_replace(struct sup *s, const char *path, int content, char *why, size_
 /* A dashboard file: relative to external-ui, no symlinks. */
 int files_open_ui(struct sup *s, const char *relative, char *why, size_t cap);
 /* resolv.conf, hosts or the certificate authorities of the system. */
-int files_open_system(enum open_kind kind);
+int files_open_authorities(void);
 /* /storage: one file per key. Writes value_fd's content (taken) / reads. Status for the API: 200 (fd in *out), 204, 404, 500, 507. */
 int files_store(struct sup *s, const struct msg_store *m, int value_fd, int *out);
 

@@ -33,6 +33,7 @@
 #include "supervisor/recover.h"
 #include "supervisor/reload.h"
 #include "supervisor/state.h"
+#include "supervisor/sysfiles.h"
 #include "supervisor/upgrade.h"
 #include "supervisor/sup.h"
 #include "supervisor/systemd.h"
@@ -210,6 +211,7 @@ init(struct sup *s)
 	raise_limits();
 	choose_users(s);
 	listeners_init(s);
+	sysfiles_init(s);
 	changes_init(s);
 	images_init(s);
 	reload_init(s);

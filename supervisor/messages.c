@@ -24,6 +24,7 @@
 #include "supervisor/nethelper.h"
 #include "supervisor/reload.h"
 #include "supervisor/state.h"
+#include "supervisor/sysfiles.h"
 #include "supervisor/systemd.h"
 #include "supervisor/upgrade.h"
 #include "supervisor/workers.h"
@@ -162,8 +163,10 @@ on_open(struct peer *p, struct wire *w, const int *fds)
 
 	(void)fds;
 	m.path[sizeof m.path - 1] = '\0';
-	if (m.kind == OPEN_RESOLV || m.kind == OPEN_HOSTS || (m.kind == OPEN_CA && m.path[0] == '\0'))
-		fd = files_open_system(m.kind);
+	if (m.kind == OPEN_RESOLV || m.kind == OPEN_HOSTS)
+		fd = sysfiles_open(c, m.kind);
+	else if (m.kind == OPEN_CA && m.path[0] == '\0')
+		fd = files_open_authorities();
 	else if (m.kind == OPEN_SHARED)
 		fd = c->role == ROLE_WORKER ? state_open_shared(c->sup, m.path, c->index == 0, why, sizeof why) : -E_PERM;
 	else

@@ -8,6 +8,7 @@
  *   listeners  every listening socket, its slots and users       change     acknowledged changes
  *   images     rule data, compiled once for all workers
  *   files      paths -> fds, confined                            state      blobs that outlive workers; counter pages
+ *   sysfiles   /etc/hosts and /etc/resolv.conf, again when they change
  *   control    the socket of `sluice reload|status|stop`         logsink    records -> standard error or the journal
  *   systemd    what the service manager is told and keeps        inherit    what it gives us at the start
  *   programs   sets of programs held open                        upgrade    from one set to another; adopt carries the state over execve
@@ -42,13 +43,19 @@ enum {
 	CHILDREN_MAX = 1024,		/* adopted; more generations and workers than there can be */
 	CHANGES_MAX = 256,		/* in flight */
 	RELOADS_MAX = 32,		/* waiting; more are answered 503 */
-	SHARED_KINDS = 5
+	SHARED_KINDS = 5,
+	SYSFILES = 2
 };
 
 struct sup;
 struct generation;
 struct image;
 
+struct file_stamp {			/* of a version of a file */
+	int64_t mtime_ns;
+	uint64_t size, inode;
+	bool asked;
+};
 struct child {
 	struct list link;		/* sup.children */
 	struct sup *sup;
@@ -71,6 +78,7 @@ struct child {
 	uint32_t log_lost;
 	ev_tstamp started;
 	ev_tstamp asked;		/* when the watchdog's ping went out that it has not answered yet; 0 = none */
+	struct file_stamp sysfile[SYSFILES];	/* what it has read of sysfiles.c's */
 	char name[40];
 };
 
@@ -156,6 +164,7 @@ struct sup {
 	int exit_code;
 	uint32_t rolled_back;		/* times a crashing generation was replaced by the last good configuration */
 	ev_timer stop_timer;
+	ev_timer sysfiles_timer;
 	ev_signal sig[4];
 };
 

@@ -244,6 +244,37 @@ class Core:
         pong(s, b"hi")
         return s
 
+    def dial_all(self, name, n=40):
+        """n connections to the name at once, so that every worker needs its address."""
+        errors = []
+
+        def one():
+            try:
+                self.held(name, servers.port["echo"]).close()
+            except Exception as e:  # told in this thread
+                errors.append(repr(e))
+        threads = [threading.Thread(target=one) for _ in range(n)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        eq(errors, [], "connections to " + name)
+
+    def dns(self, name, kind=1, seconds=4, tcp=False):
+        """(rcode, address of the last record or None) of an answer of dns.listen, which is the port $dns."""
+        q = dns_question(name, kind)
+        if tcp:
+            with self.connect("dns", seconds) as s:
+                s.sendall(struct.pack("!H", len(q)) + q)
+                a = read_n(s, struct.unpack("!H", read_n(s, 2))[0])
+        else:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+                s.settimeout(seconds * SLOW)
+                s.sendto(q, (HOST, self.port["dns"]))
+                a = s.recv(65536)
+        eq(a[:2], q[:2], "the answer's number")
+        return a[3] & 15, socket.inet_ntoa(a[-4:]) if a[7] and kind == 1 else None
+
     def fetch(self, url, via="http", method="GET", body=None, headers=None, timeout=10):
         c = http.client.HTTPConnection(HOST, self.port.get(via, via), timeout=timeout * SLOW)
         c.request(method, url, body, headers or {})
@@ -342,6 +373,11 @@ def ended(s, seconds=3):
 
 def quote(name):
     return urllib.parse.quote(name, safe="")
+
+
+def dns_question(name, kind=1, number=None):
+    return (os.urandom(2) if number is None else number) + b"\x01\x00\x00\x01" + b"\0" * 6 + \
+        b"".join(bytes([len(x)]) + x.encode() for x in name.split(".")) + b"\0" + struct.pack("!HH", kind, 1)
 
 
 def response(data):

@@ -392,6 +392,16 @@ on_return(struct peer *p, struct wire *b, const int *fds)
 }
 
 static int
+on_sysfile(struct peer *p, struct wire *b, const int *fds)
+{
+	struct worker *w = p->arg;
+	BODY(struct msg_sysfile, m, b);
+
+	resolver_sysfile(w->gen, (enum open_kind)m.kind, fds[0]);
+	return 0;
+}
+
+static int
 on_dns_lead(struct peer *p, struct wire *b, const int *fds)
 {
 	struct worker *w = p->arg;
@@ -558,6 +568,7 @@ static const struct imsg_handler supervisor_table[] = {
 	{ MSG_HANDOFF,    "HANDOFF",   CH_READY | CH_SERVING, sizeof(struct msg_handoff), sizeof(struct msg_handoff), 1, 0, on_handoff },
 	{ MSG_ADOPT,      "ADOPT",     CH_SERVING,       sizeof(struct msg_adopt), sizeof(struct msg_adopt), LISTEN_SLOTS_MAX, IMSG_FDS_UPTO, on_adopt },
 	{ MSG_RETURN,     "RETURN",    CH_SERVING,       sizeof(struct msg_return), sizeof(struct msg_return), 0, 0, on_return },
+	{ MSG_SYSFILE,    "SYSFILE",   CH_READY | CH_SERVING, sizeof(struct msg_sysfile), sizeof(struct msg_sysfile), 1, 0, on_sysfile },
 	{ MSG_DNS_LEAD,   "DNS_LEAD",  CH_SERVING,       sizeof(struct msg_dns_lead), sizeof(struct msg_dns_lead), 1, IMSG_FDS_UPTO, on_dns_lead },
 	{ MSG_DNS_LINK,   "DNS_LINK",  CH_READY | CH_SERVING, sizeof(struct msg_dns_link), sizeof(struct msg_dns_link), 1, 0, on_dns_link },
 	{ MSG_DRAIN,      "DRAIN",     CH_SERVING,       0, 0, 0, 0, on_drain },

@@ -20,8 +20,8 @@ dns:
 TYPE = "application/dns-message"
 
 
-def question(name, kind=1):
-    return b"\0\0\x01\x00\x00\x01" + b"\0" * 6 + b"".join(bytes([len(x)]) + x.encode() for x in name.split(".")) + b"\0" + struct.pack("!HH", kind, 1)
+def question(name):
+    return lib.dns_question(name, number=b"\0\0")
 
 
 def post(core, q, **kw):

@@ -94,7 +94,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (image != NULL && tree_from_memory(&t, image, len, &err) == 0) {
 		if (hosts_parse(&g, t.root, &err) == 0) {
 			if (at != NULL)
-				hosts_add_system(&g, at, strlen(at));
+				hosts_set_system(&g, at, strlen(at));
 			look(&g, name);
 			cfg_each(e, cfg_get(t.root, "hosts")) {
 				look(&g, cfg_key(e));

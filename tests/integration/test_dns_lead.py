@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: MIT
 """One worker leads for DNS: a name is asked upstream once, whichever worker needs it and however many at once; a flush reaches all; when the lead
 is killed another one stands in at once and nobody waits for the next."""
-import os
 import re
 import signal
-import socket
 import struct
 import threading
 import time
@@ -28,47 +26,8 @@ FAKE = CONFIG.replace("redir-host", "fake-ip")
 TIMEOUT = 60
 
 
-def question(name, kind=1, number=None):
-    number = number or os.urandom(2)
-    return number + b"\x01\x00\x00\x01" + b"\0" * 6 + b"".join(bytes([len(x)]) + x.encode() for x in name.split(".")) + \
-        b"\0" + struct.pack("!HH", kind, 1)
-
-
-def dns(core, name, kind=1, seconds=4, tcp=False):
-    """(rcode, address of the last record or None) of an answer of dns.listen."""
-    q = question(name, kind)
-    if tcp:
-        with core.connect("dns", seconds) as s:
-            s.sendall(struct.pack("!H", len(q)) + q)
-            a = lib.read_n(s, struct.unpack("!H", lib.read_n(s, 2))[0])
-    else:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-            s.settimeout(seconds * lib.SLOW)
-            s.sendto(q, (HOST, core.port["dns"]))
-            a = s.recv(65536)
-    eq(a[:2], q[:2], "the answer's number")
-    return a[3] & 15, socket.inet_ntoa(a[-4:]) if a[7] and kind == 1 else None
-
-
 def asked(name):
     return sum(n == name for n, _ in lib.servers.questions)
-
-
-def dial(core, name, n=40):
-    """n connections to the name at once; they go to every worker."""
-    errors = []
-
-    def one():
-        try:
-            core.held(name, lib.servers.port["echo"]).close()
-        except Exception as e:  # told in this thread
-            errors.append(repr(e))
-    threads = [threading.Thread(target=one) for _ in range(n)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
-    eq(errors, [], "connections to " + name)
 
 
 def lead(core):
@@ -79,15 +38,15 @@ def lead(core):
 def test_asked_once(core):
     """In flight, then cached, from every worker, the DNS server and the API."""
     until(lambda: len(core.serving()) == 4)
-    threads = [threading.Thread(target=dial, args=(core, "slow.once.test")), threading.Thread(target=dns, args=(core, "slow.once.test"))]
+    threads = [threading.Thread(target=core.dial_all, args=("slow.once.test",)), threading.Thread(target=core.dns, args=("slow.once.test",))]
     for t in threads:
         t.start()
     eq(core.get("/dns/query?name=slow.once.test")["Status"], 0)
     for t in threads:
         t.join()
     eq(asked("slow.once.test"), 1, "while in flight")
-    dial(core, "slow.once.test")
-    eq(dns(core, "slow.once.test"), (0, HOST))
+    core.dial_all("slow.once.test")
+    eq(core.dns("slow.once.test"), (0, HOST))
     eq(asked("slow.once.test"), 1, "from the caches")
 
 
@@ -102,11 +61,11 @@ def test_errors_travel(core):
 
 
 def test_flush_reaches_every_worker(core):
-    dial(core, "flushed.test")
+    core.dial_all("flushed.test")
     eq(asked("flushed.test"), 1)
     for n in range(2, 5):
         eq(core.api("POST", "/cache/dns/flush").status, 204)
-        dial(core, "flushed.test")
+        core.dial_all("flushed.test")
         eq(asked("flushed.test"), n, "after flush %d" % (n - 1))
 
 
@@ -123,8 +82,8 @@ def test_flush_under_load(core):
 
 def test_long_answers_travel(core):
     """More than one message of a channel holds."""
-    dial(core, "huge.lead.test")
-    dial(core, "huge.lead.test")
+    core.dial_all("huge.lead.test")
+    core.dial_all("huge.lead.test")
     eq(asked("huge.lead.test"), 2, "over UDP, then over TCP")
     eq(len(core.get("/dns/query?name=huge.lead.test")["Answer"]), 1500)
 
@@ -143,7 +102,7 @@ def test_stand_in(core):
             n[0] += 1
             began = time.monotonic()
             try:
-                eq(dns(core, "c%d.lead.test" % n[0], seconds=2), (0, HOST))
+                eq(core.dns("c%d.lead.test" % n[0], seconds=2), (0, HOST))
             except TimeoutError:
                 failed.append(n[0])
             waits.append(time.monotonic() - began)
@@ -152,14 +111,14 @@ def test_stand_in(core):
     for i in range(4):
         kill(lead(core), signal.SIGKILL)
         time.sleep(0.02)
-        eq(dns(core, "killed%d.lead.test" % i, seconds=0.5), (0, HOST), "the stand-in answers")
-        eq(dns(core, "killed%d.lead.test" % i, tcp=True), (0, HOST), "and over TCP")
+        eq(core.dns("killed%d.lead.test" % i, seconds=0.5), (0, HOST), "the stand-in answers")
+        eq(core.dns("killed%d.lead.test" % i, tcp=True), (0, HOST), "and over TCP")
         until(lambda: len(core.serving()) == 4, 5, "the lead is back")
     stop.set()
     t.join()
     eq(len(failed) <= 4, True, "questions that died with the worker that had read them: %s" % failed)
     eq(lead(core) != first and len(pids & set(core.serving())) == 3, True, "the others live")
-    dial(core, "after.lead.test")
+    core.dial_all("after.lead.test")
     eq(asked("after.lead.test"), 1, "all ask the new lead")
 
 
@@ -190,17 +149,17 @@ def test_in_flight_when_the_lead_dies(core):
 def test_stand_in_gives_fake_addresses():
     with Core(FAKE) as core:
         until(lambda: len(core.serving()) == 4)
-        given = {"f%d.test" % i: dns(core, "f%d.test" % i)[1] for i in range(5)}
+        given = {"f%d.test" % i: core.dns("f%d.test" % i)[1] for i in range(5)}
         for i in range(3):
             kill(lead(core), signal.SIGKILL)
             time.sleep(0.02)
             name = "standin%d.test" % i
-            given[name] = dns(core, name, seconds=0.5)[1]
+            given[name] = core.dns(name, seconds=0.5)[1]
             for k, v in given.items():
-                eq(dns(core, k), (0, v), "while the lead is away")
+                eq(core.dns(k), (0, v), "while the lead is away")
             until(lambda: len(core.serving()) == 4, 5)
         for k, v in given.items():
-            eq(dns(core, k), (0, v), "when it is back")
+            eq(core.dns(k), (0, v), "when it is back")
         eq(len(set(given.values())), len(given), "one name each")
         eq(all(v.startswith("198.18.0.") for v in given.values()), True)
         # every worker knows what the stand-ins gave

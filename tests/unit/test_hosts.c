@@ -216,7 +216,7 @@ test_add_system(void **state)
 
 	(void)state;
 	assert_int_equal(load(&f, "hosts: {own.test: 192.0.2.9, to.test: box.lan}\n"), 0);
-	hosts_add_system(&f.g, text, sizeof(text) - 1);
+	hosts_set_system(&f.g, text, sizeof(text) - 1);
 	expect(&f, "localhost", "127.0.0.1");	/* the default entry */
 	expect(&f, "ip6-loopback", "::1");
 	expect(&f, "box", "10.1.2.3");
@@ -225,6 +225,11 @@ test_add_system(void **state)
 	expect(&f, "own.test", "192.0.2.9");
 	expect(&f, "x", "");
 	expect(&f, "mine", "");
+	hosts_set_system(&f.g, text, 0);	/* the file is another one now */
+	expect(&f, "box", "");
+	expect(&f, "own.test", "192.0.2.9");
+	hosts_set_system(&f.g, text + 2, sizeof(text) - 3);
+	expect(&f, "box.lan", "10.1.2.3 10.1.2.4");
 	unload(&f);
 }
 

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -1376,6 +1377,39 @@ test_start_system_in_list(void **state)
 	assert_string_equal(show(&r), "0 192.0.2.44");
 }
 
+static int
+file_with(const char *text)
+{
+	int fd = memfd_create("file", MFD_CLOEXEC);
+
+	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+	return fd;
+}
+
+/* The system's files change while we run: what is in flight goes on, connections stay. */
+static void
+test_system_changes(void **state)
+{
+	struct fix *f = *state;
+	struct carrier *tcp;
+	struct result r;
+
+	resolv_text = "nameserver 127.0.0.53\n";
+	hosts_text = "192.0.2.44 box.test\n";
+	start(f, "dns: {enable: true, nameserver: [system, 'tcp://$'], nameserver-policy: {a.test: system}}\n");
+	tcp = f->g.resolver->sets[USE_RULES].u[1].carrier;
+	ask(f, &r, "slow.test", RESOLVE_V4);
+	resolver_sysfile(&f->g, OPEN_RESOLV, file_with("nameserver 127.0.0.54\nnameserver 127.0.0.55\n"));
+	expect_set(&f->g.resolver->sets[USE_RULES], 3, "127.0.0.54");
+	expect_set(dns_policy_find(f->g.resolver, USE_RULES, "a.test"), 2, "127.0.0.54");
+	assert_ptr_equal(f->g.resolver->sets[USE_RULES].u[2].carrier, tcp);
+	resolver_sysfile(&f->g, OPEN_RESOLV, file_with("# nothing\n"));	/* half written */
+	expect_set(&f->g.resolver->sets[USE_RULES], 3, "127.0.0.54");
+	resolver_sysfile(&f->g, OPEN_HOSTS, file_with("192.0.2.45 box.test\n"));
+	assert_int_equal(hosts_find(&f->g, "box.test", r.ips, 1, NULL), 1);
+	assert_int_equal(r.ips[0].b[3], 45);
+}
+
 static void
 test_start_nothing(void **state)
 {
@@ -1457,6 +1491,7 @@ main(void)
 		T(test_query_raw),
 		T(test_start_system),
 		T(test_start_system_in_list),
+		T(test_system_changes),
 		T(test_start_nothing),
 		T(test_start_unusable),
 		T(test_start_defaults),

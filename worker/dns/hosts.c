@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The hosts: section (spec/config.md 3) and the system's hosts file: names with fixed addresses and aliases of names. Built
- * while CONFIGURING by hosts_parse() and, if dns: wants it, hosts_add_system(); read by the rules and by everything that
- * dials. Owned by the generation: values in its arena, the table of the system's names by hosts_free(). */
+ * while CONFIGURING by hosts_parse() and, if dns: wants it, hosts_set_system(), which is called again when that file changes;
+ * read by the rules and by everything that dials. Owned by the generation: values in its arena; the system's names have an arena
+ * of their own, which hosts_free() frees too. */
 #include "worker/dns/hosts.h"
 
 #include <string.h>
@@ -24,26 +25,27 @@ struct host_value {		/* either an alias or addresses (maybe none: "lan" without 
 struct hosts {
 	struct domain_trie trie;
 	struct map system;	/* lower-case name -> struct host_value */
+	struct arena system_arena;
 };
 
 static struct host_value *
-value_new(struct gen *g)
+value_new(struct arena *a)
 {
-	struct host_value *v = arena_alloc(&g->arena, sizeof(*v));
+	struct host_value *v = arena_alloc(a, sizeof(*v));
 
 	v->last = &v->first;
 	return v;
 }
 
 static void
-value_add(struct gen *g, struct host_value *v, const struct ip *ip)
+value_add(struct arena *a, struct host_value *v, const struct ip *ip)
 {
 	struct host_ip *h;
 
 	for (h = v->first; h != NULL; h = h->next)
 		if (ip_equal(&h->ip, ip))
 			return;
-	h = arena_alloc(&g->arena, sizeof(*h));
+	h = arena_alloc(a, sizeof(*h));
 	h->ip = *ip;
 	*v->last = h;
 	v->last = &h->next;
@@ -83,7 +85,7 @@ add_local(struct gen *g, struct host_value *v)
 			if (getsockname(fd, &sa.sa, &n) == 0) {
 				ip_from_sockaddr(&ip, NULL, &sa.sa);
 				if (ip.family != 0 && !ip_is_loopback(&ip) && !ip_is_unspecified(&ip) && !link_local(&ip))
-					value_add(g, v, &ip);
+					value_add(&g->arena, v, &ip);
 			}
 		}
 		close(fd);
@@ -130,7 +132,7 @@ read_value(struct gen *g, const struct cfg_node *n, const char *key, struct host
 	}
 	if (only->type == CFG_SCALAR) {
 		if (ip_parse(&ip, cfg_text(only)) == 0) {
-			value_add(g, v, &ip);
+			value_add(&g->arena, v, &ip);
 			return 0;
 		}
 		v->alias = alias_of(g, cfg_text(only));
@@ -141,7 +143,7 @@ read_value(struct gen *g, const struct cfg_node *n, const char *key, struct host
 	cfg_each(c, n) {
 		if (c->type != CFG_SCALAR || ip_parse(&ip, cfg_text(c)) != 0)
 			return invalid(c, key, err);
-		value_add(g, v, &ip);
+		value_add(&g->arena, v, &ip);
 	}
 	return 0;
 }
@@ -165,7 +167,7 @@ check_chain(const struct hosts *h, const struct host_value *added, const struct 
 static int
 add_entry(struct gen *g, const struct cfg_node *n, struct cfg_err *err)
 {
-	struct host_value *v = value_new(g);
+	struct host_value *v = value_new(&g->arena);
 	const char *key = arena_printf(&g->arena, "hosts.%s", cfg_key(n));
 	int rc = read_value(g, n, key, v, err);
 
@@ -182,14 +184,15 @@ int
 hosts_parse(struct gen *g, const struct cfg_node *root, struct cfg_err *err)
 {
 	const struct ip loopback = { .family = 4, .b = { 127, 0, 0, 1 } };
-	struct host_value *v = value_new(g);
+	struct host_value *v = value_new(&g->arena);
 	const struct cfg_node *map;
 	int rc;
 
 	g->hosts = arena_alloc(&g->arena, sizeof(*g->hosts));
 	domain_trie_init(&g->hosts->trie, &g->arena);
 	map_init(&g->hosts->system);
-	value_add(g, v, &loopback);
+	arena_init(&g->hosts->system_arena);
+	value_add(&g->arena, v, &loopback);
 	(void)domain_trie_insert(&g->hosts->trie, "localhost", v);
 	rc = cfg_map(cfg_get(root, "hosts"), "hosts", &map, err);
 	if (rc != 0)
@@ -204,12 +207,20 @@ hosts_parse(struct gen *g, const struct cfg_node *root, struct cfg_err *err)
 
 /* ---- the system's file */
 
+static void
+clear_system(struct hosts *h)
+{
+	map_free(&h->system);		/* both are empty then */
+	arena_free(&h->system_arena);
+}
+
 /* One line, NUL-terminated: address, then names. False when the table is full. */
 static bool
-add_line(struct gen *g, char *line)
+add_line(struct hosts *h, char *line)
 {
 	static const char blanks[] = " \t\r\v\f";
-	struct map *m = &g->hosts->system;
+	struct arena *a = &h->system_arena;
+	struct map *m = &h->system;
 	char *save = NULL, *word;
 	struct ip ip;
 
@@ -227,19 +238,20 @@ add_line(struct gen *g, char *line)
 		if (v == NULL) {
 			if (m->count == HOSTS_SYSTEM_MAX)
 				return false;
-			v = value_new(g);
-			(void)map_put(m, arena_strdup(&g->arena, word), v);
+			v = value_new(a);
+			(void)map_put(m, arena_strdup(a, word), v);
 		}
-		value_add(g, v, &ip);
+		value_add(a, v, &ip);
 	}
 	return true;
 }
 
 void
-hosts_add_system(struct gen *g, const char *text, size_t n)
+hosts_set_system(struct gen *g, const char *text, size_t n)
 {
 	const char *end = text + n;
 
+	clear_system(g->hosts);
 	while (text < end) {
 		const char *nl = memchr(text, '\n', (size_t)(end - text));
 		size_t len = (size_t)((nl != NULL ? nl : end) - text);
@@ -248,7 +260,7 @@ hosts_add_system(struct gen *g, const char *text, size_t n)
 		if (len < sizeof(line) && memchr(text, '\0', len) == NULL) {
 			memcpy(line, text, len);
 			line[len] = '\0';
-			if (!add_line(g, line)) {
+			if (!add_line(g->hosts, line)) {
 				log_warn("the system's hosts file has more than %d names, the rest is ignored", HOSTS_SYSTEM_MAX);
 				return;
 			}
@@ -261,7 +273,7 @@ void
 hosts_free(struct gen *g)
 {
 	if (g->hosts != NULL)
-		map_free(&g->hosts->system);
+		clear_system(g->hosts);
 	g->hosts = NULL;
 }
 

@@ -67,6 +67,12 @@ bool cache_find(struct resolver *r, uint64_t hash, enum resolve_use use, uint16_
 void cache_store(struct resolver *r, uint64_t hash, enum resolve_use use, uint16_t type, const char *name, const uint8_t *msg,
     size_t n);
 
+struct system_list {		/* of resolv.conf; read when the first list needs it */
+	bool read;
+	int n;
+	struct ip ips[SYSTEM_SERVERS_MAX];
+};
+
 struct link;
 struct lookup;
 struct question;
@@ -76,6 +82,7 @@ struct resolver {
 	struct dns_config conf;
 	struct upstreams sets[USES_];	/* by enum resolve_use; see resolver_use() */
 	struct carrier *carriers;	/* of all lists */
+	struct system_list system;
 	struct upstreams fallback;	/* beside sets[USE_RULES] */
 	unsigned times_ms[RETRY_TIMES];	/* since the question: sent again, again, given up */
 	unsigned negative_ms;		/* after an answer without addresses the other servers get this long to know better */
@@ -102,15 +109,15 @@ void question_end_all(struct resolver *r);	/* nobody is called */
 /* The name servers of a use: an empty list of its own means the main ones. */
 enum resolve_use resolver_use(const struct resolver *r, enum resolve_use use);
 
-/* ---- upstream.c: the lists of servers made ready to be asked; blocks, CONFIGURING only */
+/* ---- upstream.c: the lists of servers made ready to be asked; again when system_list has changed */
 void upstreams_make(struct resolver *r);
 /* What nameserver-policy says of a name (lower case); NULL: nothing. */
 const struct upstreams *dns_policy_find(const struct resolver *r, enum resolve_use use, const char *name);
 
-/* system.c. Servers of resolv.conf: their number, at most SYSTEM_SERVERS_MAX; blocks, CONFIGURING only. */
+/* system.c. Servers of resolv.conf: their number, at most SYSTEM_SERVERS_MAX. These two block, CONFIGURING only. */
 int system_servers(struct worker *w, struct ip out[static SYSTEM_SERVERS_MAX]);
-int resolv_conf_read(char *text, struct ip out[static SYSTEM_SERVERS_MAX]);	/* the text is changed */
 void system_hosts(struct gen *g);
+int resolv_conf_read(char *text, struct ip out[static SYSTEM_SERVERS_MAX]);	/* the text is changed */
 
 /* fakeip.c: memory that all workers share, read-only but for the lead; NULL when there is none. CONFIGURING only. */
 void *shared_map(struct worker *w, const char *name, size_t size);

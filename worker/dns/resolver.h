@@ -5,6 +5,7 @@
 #define SLUICE_WORKER_DNS_RESOLVER_H
 
 #include "common/config_tree.h"
+#include "common/imsg_types.h"
 #include "common/list.h"
 #include "worker/gen.h"
 #include "worker/loop/loop.h"
@@ -35,6 +36,8 @@ int resolver_start(struct gen *g, struct cfg_err *err);
 void resolver_ask(struct gen *g, struct resolve_req *req, const char *host, int want, enum resolve_use use, resolve_cb *cb, void *arg);
 void resolver_cancel(struct resolve_req *req);		/* no cb after; idempotent */
 void resolver_flush(struct gen *g);
+/* The system's hosts file or resolv.conf (enum open_kind) has changed; takes fd. */
+void resolver_sysfile(struct gen *g, enum open_kind kind, int fd);
 /* This worker asks the name servers itself from now on. */
 void resolver_lead(struct gen *g);
 /* One end of a channel between two workers of the generation (link.c); takes fd. lead: the other one asks us from now on, and we

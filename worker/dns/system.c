@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What the resolver takes from the operating system: name servers of resolv.conf and names of the hosts file. Both texts
- * come from the supervisor as file descriptors while CONFIGURING; afterwards no file can be had, so they are not read again
- * before the next generation. */
+ * come from the supervisor as file descriptors: while CONFIGURING it is asked for them, later it sends them when they have
+ * changed. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -104,6 +104,36 @@ system_hosts(struct gen *g)
 	char *text = open_text(g->w, OPEN_HOSTS, HOSTS_BYTES_MAX, "hosts file", &n);
 
 	if (text != NULL)
-		hosts_add_system(g, text, n);
+		hosts_set_system(g, text, n);
+	free(text);
+}
+
+static void
+new_servers(struct resolver *r, char *text)
+{
+	struct ip ips[SYSTEM_SERVERS_MAX];
+	int n = resolv_conf_read(text, ips);
+
+	if (n == 0 || !r->system.read)		/* it is being written, perhaps */
+		return;
+	memcpy(r->system.ips, ips, (size_t)n * sizeof(*ips));
+	r->system.n = n;
+	upstreams_make(r);
+	log_info("resolv.conf has changed: %d name server%s", n, n == 1 ? "" : "s");
+}
+
+void
+resolver_sysfile(struct gen *g, enum open_kind kind, int fd)
+{
+	bool hosts = kind == OPEN_HOSTS;
+	size_t n;
+	char *text = read_all(fd, hosts ? HOSTS_BYTES_MAX : RESOLV_BYTES_MAX, hosts ? "hosts file" : "resolv.conf", &n);
+
+	if (text != NULL && hosts) {
+		hosts_set_system(g, text, n);
+		log_info("the system's hosts file has changed and is read again");
+	} else if (text != NULL && g->resolver != NULL && g->resolver->loop != NULL) {
+		new_servers(g->resolver, text);
+	}
 	free(text);
 }

@@ -24,7 +24,7 @@ enum { UDP_READ = 4096,			/* a longer datagram is asked for again over TCP */
 struct attempt {			/* at one server */
 	ev_io io;
 	struct exchange *x;
-	const struct upstream *up;
+	struct upstream up;		/* a copy: the list may change meanwhile */
 	int fd;				/* -1: over, or asked by a carrier */
 	bool tcp;			/* an answer cannot be cut */
 	struct carrier_ask ask;		/* at a carrier */
@@ -369,7 +369,7 @@ attempt_open(struct attempt *a, int type)
 {
 	struct resolver *r = a->x->r;
 	union sockaddr_any sa;
-	socklen_t n = ip_to_sockaddr(&sa, &a->up->ip, a->up->port);
+	socklen_t n = ip_to_sockaddr(&sa, &a->up.ip, a->up.port);
 	int fd;
 
 	if (r->n_sockets >= RESOLVER_SOCKETS_MAX) {
@@ -379,7 +379,7 @@ attempt_open(struct attempt *a, int type)
 	fd = socket(sa.sa.sa_family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd == -1)
 		return false;
-	if (!bind_device(r, a->up, fd) || (connect(fd, &sa.sa, n) == -1 && errno != EINPROGRESS)) {
+	if (!bind_device(r, &a->up, fd) || (connect(fd, &sa.sa, n) == -1 && errno != EINPROGRESS)) {
 		int e = errno;
 
 		close(fd);
@@ -430,7 +430,7 @@ on_carrier(void *arg, int err, uint8_t *msg, size_t n)
 static bool
 attempt_carrier(struct attempt *a)
 {
-	int rc = carrier_ask(a->up->carrier, &a->ask, a->x->query + 2, a->x->n, on_carrier, a);
+	int rc = carrier_ask(a->up.carrier, &a->ask, a->x->query + 2, a->x->n, on_carrier, a);
 
 	a->tcp = true;
 	errno = rc == -E_LIMIT ? EMFILE : ENOMEM;
@@ -516,13 +516,13 @@ ask_all(struct exchange *x, const struct upstreams *set)
 			continue;
 		any = true;
 		x->count++;
-		*a = (struct attempt){ .x = x, .up = &set->u[i], .fd = -1, .id = { ids[i * 2], ids[i * 2 + 1] } };
-		if (a->up->carrier != NULL ? attempt_carrier(a) : attempt_udp(a))
+		*a = (struct attempt){ .x = x, .up = set->u[i], .fd = -1, .id = { ids[i * 2], ids[i * 2 + 1] } };
+		if (a->up.carrier != NULL ? attempt_carrier(a) : attempt_udp(a))
 			x->live++;
 		else if (errno == EMFILE || errno == ENFILE)
 			crowded = true;
 	}
-	if (!any)
+	if (!any && set->n > 0)
 		keep_made_up(x, DNS_R_OK);
 	x->err = crowded ? E_LIMIT : E_DNS;
 }

@@ -1,17 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* The lists of name servers that the configuration names, made ready to be asked. Called by resolver_start(); everything is
- * in the resolver or the generation's arena. A list that was written but of which no server can be asked stays empty, and
+/* The lists of name servers that the configuration names, made ready to be asked. Called by resolver_start(), and again when
+ * resolv.conf has changed: connections stay. Everything is in the resolver or the generation's arena. A list that was written but of which no server can be asked stays empty, and
  * questions for it fail: they never go to other servers than those the configuration means. */
 #include "common/log.h"
 #include "common/strutil.h"
 #include "worker/dns/carrier.h"
 #include "worker/dns/internal.h"
-
-struct system_list {			/* of resolv.conf, read at most once */
-	bool read;
-	int n;
-	struct ip ips[SYSTEM_SERVERS_MAX];
-};
 
 static bool
 set_add(struct upstreams *set, const struct upstream *u)
@@ -26,13 +20,24 @@ set_add(struct upstreams *set, const struct upstream *u)
 }
 
 static void
-set_add_system(struct resolver *r, struct upstreams *set, struct system_list *sys)
+set_add_system(struct resolver *r, struct upstreams *set)
 {
+	struct system_list *sys = &r->system;
+
 	if (!sys->read)
 		sys->n = system_servers(r->gen->w, sys->ips);
 	sys->read = true;
 	for (int i = 0; i < sys->n; i++)
 		(void)set_add(set, &(struct upstream){ .ip = sys->ips[i], .port = 53 });
+}
+
+static struct carrier *
+carrier_get(struct resolver *r, const struct dns_server *s, bool rules)
+{
+	for (struct carrier *c = r->carriers; c != NULL; c = c->next)
+		if (c->conf == s)
+			return c;
+	return carrier_new(r, s, rules);
 }
 
 /* UDP goes to an address and directly; everything else is a connection. UDP servers with a name or behind a proxy are asked over
@@ -45,13 +50,14 @@ set_add_server(struct resolver *r, struct upstreams *set, const struct dns_serve
 
 	if (s->net != DNS_NET_UDP || s->ip.family == 0 || rules ||
 	    (s->via != NULL && !str_equal(s->via, "DIRECT")))
-		u.carrier = carrier_new(r, s, rules);
+		u.carrier = carrier_get(r, s, rules);
 	(void)set_add(set, &u);
 }
 
 static void
-set_make(struct resolver *r, struct upstreams *set, const struct dns_servers *list, struct system_list *sys, bool by_rules)
+set_make(struct resolver *r, struct upstreams *set, const struct dns_servers *list, bool by_rules)
 {
+	set->n = 0;
 	set->rcode = -1;
 	for (int i = 0; i < list->n; i++) {
 		const struct dns_server *s = &list->s[i];
@@ -59,7 +65,7 @@ set_make(struct resolver *r, struct upstreams *set, const struct dns_servers *li
 		if (!dns_server_usable(s))
 			continue;
 		if (s->net == DNS_NET_SYSTEM)
-			set_add_system(r, set, sys);
+			set_add_system(r, set);
 		else if (s->net == DNS_NET_RCODE)
 			set->rcode = set->rcode < 0 ? s->rcode : set->rcode;
 		else
@@ -68,11 +74,12 @@ set_make(struct resolver *r, struct upstreams *set, const struct dns_servers *li
 }
 
 static void
-policy_make(struct resolver *r, struct dns_policy *p, struct system_list *sys, bool by_rules)
+policy_make(struct resolver *r, struct dns_policy *p, bool by_rules)
 {
 	for (int i = 0; i < p->n_rules; i++) {
-		p->rules[i]->set = arena_alloc(&r->gen->arena, sizeof(*p->rules[i]->set));
-		set_make(r, p->rules[i]->set, &p->rules[i]->servers, sys, by_rules);
+		if (p->rules[i]->set == NULL)
+			p->rules[i]->set = arena_alloc(&r->gen->arena, sizeof(*p->rules[i]->set));
+		set_make(r, p->rules[i]->set, &p->rules[i]->servers, by_rules);
 	}
 }
 
@@ -84,20 +91,19 @@ upstreams_make(struct resolver *r)
 	const struct dns_servers *lists[] = { [USE_RULES] = &r->conf.main, [USE_SERVER] = &r->conf.server,
 		[USE_DIRECT] = &r->conf.direct, [USE_BOOT] = &r->conf.bootstrap };
 	bool by_rules = r->conf.respect_rules;
-	struct system_list sys = { .read = false };
 
 	for (int i = 0; i < USES_; i++)
-		r->sets[i].rcode = -1;
+		r->sets[i] = (struct upstreams){ .rcode = -1 };
 	for (int i = 0; r->conf.enable && i < USES_; i++)
-		set_make(r, &r->sets[i], lists[i], &sys, by_rules && i == USE_RULES);
+		set_make(r, &r->sets[i], lists[i], by_rules && i == USE_RULES);
 	if (r->conf.enable) {
-		set_make(r, &r->fallback, &r->conf.fallback, &sys, by_rules);
-		policy_make(r, &r->conf.policy, &sys, by_rules);
-		policy_make(r, &r->conf.server_policy, &sys, false);
+		set_make(r, &r->fallback, &r->conf.fallback, by_rules);
+		policy_make(r, &r->conf.policy, by_rules);
+		policy_make(r, &r->conf.server_policy, false);
 		return;
 	}
-	set_add_system(r, set, &sys);
-	for (size_t i = 0; sys.n == 0 && i < countof(builtin); i++)
+	set_add_system(r, set);
+	for (size_t i = 0; r->system.n == 0 && i < countof(builtin); i++)
 		(void)set_add(set, &(struct upstream){ .ip = builtin[i], .port = 53 });
 }
 

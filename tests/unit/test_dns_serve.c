@@ -979,10 +979,17 @@ test_tcp_pause(void **state)
 	(void)state;
 	send(fd, b, frame(b, 1, "a.example", DNS_T_A), 0);	/* sent, not read yet */
 	dns_serve_pause(&kit.gen);
-	tcp_expect_end(idle);
 	assert_int_equal(n_asked, 1);
+	assert_int_equal(dns_serve_pending(&kit.gen), 3);
 	answer(0, 1);
 	tcp_expect(fd, 1, DNS_R_OK, 1);
+	send(idle, b, frame(b, 2, "four.test", DNS_T_A), 0);	/* was on its way */
+	tcp_expect(idle, 2, DNS_R_OK, 1);
+	for (int i = 0; i < 200 && dns_serve_pending(&kit.gen) > 0; i++) {
+		poll(NULL, 0, 10);
+		turns(1);
+	}
+	tcp_expect_end(idle);
 	tcp_expect_end(fd);
 	close(fd);
 	close(idle);

@@ -538,7 +538,7 @@ dns_serve_pending(const struct gen *g)
 
 	if (s != NULL)
 		list_each(at, &s->clients)
-			n += container_of(at, struct client, link)->n_out > 0;
+			n += !s->serving || container_of(at, struct client, link)->n_out > 0;
 	return n;
 }
 

@@ -15,6 +15,8 @@ enum {
 	DNS_SERVE_CLIENTS_MAX = 256,	/* TCP: beyond it connections wait in the listener's queue */
 	DNS_SERVE_PER_CLIENT = 64,	/* in flight of one TCP client: beyond it nothing is read from it */
 	DNS_SERVE_IDLE_MS = 10000,	/* of a TCP client: without a whole question read or a byte of an answer taken */
+	DNS_SERVE_LEAVE_MS = 500,	/* the same after a pause: a question may be on its way */
+	DNS_SERVE_STAY_MS = 5000,	/* so long after a pause a client that asks on is closed behind an answer */
 	DNS_SERVE_OUT_MAX = 128 << 10	/* answers that a TCP client has not taken: beyond it the client is closed */
 };
 
@@ -35,9 +37,9 @@ void dns_serve_return(struct gen *g);
 typedef void dns_serve_cb(void *arg, int err, const uint8_t *msg, size_t n);
 int dns_serve_ask(struct gen *g, const uint8_t *p, size_t n, dns_serve_cb *cb, void *arg);
 void dns_serve_start(struct gen *g);
-/* Stops reading; questions in flight are still answered, and TCP clients closed after their last one. */
+/* Stops reading; questions in flight are still answered, and so are those that TCP clients send until they are idle. */
 void dns_serve_pause(struct gen *g);
-/* Questions in flight and answers not yet taken by TCP clients: a drain waits for 0. */
+/* Questions in flight, answers not yet taken by TCP clients, after a pause all of these: a drain waits for 0. */
 unsigned dns_serve_pending(const struct gen *g);
 void dns_serve_count(const struct gen *g, struct dns_serve_stat *out);
 /* Ends everything at once, after resolver_stop(), which drops the questions in flight. For tests and the end of a process. */

@@ -31,6 +31,7 @@ struct client {				/* of TCP */
 	int fd;				/* -1: closed, waiting for its grave */
 	unsigned n_questions;
 	bool ended;			/* nothing more is read: its end of file, or a pause */
+	bool leaving;			/* since a pause */
 	bool parsing;			/* an answer known at once must not go on with the next question by itself */
 	struct buf *out, *last;		/* answers not yet taken, at most DNS_SERVE_OUT_MAX */
 	size_t n_out, n_in;
@@ -66,7 +67,7 @@ struct serve {				/* of the lead, or its stand-in */
 	struct query *free;
 	unsigned n_used;		/* of pool; those behind were never touched */
 	unsigned long long answered, dropped;
-	uint64_t logged_ms;
+	uint64_t logged_ms, paused_ms;
 	uint8_t reply[2 + DNS_MSG_MAX];	/* one reply behind the length that TCP wants; used within a call */
 	struct query pool[DNS_SERVE_QUESTIONS_MAX];
 };

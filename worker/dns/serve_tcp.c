@@ -211,7 +211,8 @@ serve_client_settle(struct client *c)
 
 	if (c->fd == -1 || c->parsing || !client_parse(c))
 		return;
-	if (c->ended && c->n_questions == 0 && c->n_out == 0) {
+	if (c->n_questions == 0 && c->n_out == 0 &&
+	    (c->ended || (c->leaving && c->s->loop->now_ms - c->s->paused_ms >= DNS_SERVE_STAY_MS))) {
 		client_close(c);
 		return;
 	}
@@ -259,9 +260,14 @@ on_client(struct ev_loop *ev, ev_io *io, int revents)
 static void
 on_idle(struct ev_loop *ev, ev_timer *t, int revents)
 {
+	struct client *c = container_of(t, struct client, idle);
+
 	(void)ev;
 	(void)revents;
-	client_close(container_of(t, struct client, idle));
+	if (c->leaving && c->n_questions > 0)
+		client_touch(c);	/* they end before long */
+	else
+		client_close(c);
 }
 
 static void
@@ -345,11 +351,16 @@ serve_tcp_pause(struct serve *s)
 {
 	ev_io_stop(s->loop->ev, &s->tcp_io);
 	ev_timer_stop(s->loop->ev, &s->resume);
+	s->paused_ms = s->loop->now_ms;
 	list_each_safe(n, tmp, &s->clients) {
 		struct client *c = container_of(n, struct client, link);
 
 		client_read(c);		/* what has come is asked: closing over it would reset the connection */
-		c->ended = true;
+		if (c->fd == -1)
+			continue;
+		c->leaving = true;
+		c->idle.repeat = DNS_SERVE_LEAVE_MS / 1000.0;
+		client_touch(c);
 		serve_client_settle(c);
 	}
 }

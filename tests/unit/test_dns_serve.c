@@ -718,6 +718,19 @@ setup_dual(void **state)
 	return 0;
 }
 
+/* udp is now one that sends from 127.0.0.n. */
+static void
+udp_from(int n)
+{
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(want.port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in own = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(0x7f000000 + (uint32_t)n) };
+
+	close(udp);
+	udp = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(bind(udp, (struct sockaddr *)&own, sizeof(own)), 0);
+	assert_int_equal(connect(udp, (struct sockaddr *)&a, sizeof(a)), 0);
+}
+
 static void
 test_questions_cap(void **state)
 {
@@ -725,17 +738,40 @@ test_questions_cap(void **state)
 
 	(void)state;
 	log_set_sink(kit_sink);
-	for (int i = 0; i < DNS_SERVE_QUESTIONS_MAX + 3; i++)
+	for (int i = 0; i < 8 * 1000; i++) {
+		if (i % 1000 == 0)
+			udp_from(1 + i / 1000);
 		send_question((uint16_t)i, "a.example", DNS_T_A, 0);
+	}
 	log_set_sink(NULL);
 	assert_int_equal(n_asked, DNS_SERVE_QUESTIONS_MAX);
 	dns_serve_count(&kit.gen, &st);
 	assert_int_equal(st.questions, DNS_SERVE_QUESTIONS_MAX);
-	assert_int_equal(st.dropped, 3);
+	assert_int_equal(st.dropped, 8000 - DNS_SERVE_QUESTIONS_MAX);
 	answer(5, 1);
-	expect(5, DNS_R_OK, 1);
 	send_question(42, "four.test", DNS_T_A, 0);	/* there is room again */
 	expect(42, DNS_R_OK, 1);
+}
+
+/* One address does not take all. */
+static void
+test_source_cap(void **state)
+{
+	(void)state;
+	log_set_sink(kit_sink);
+	for (int i = 0; i < DNS_SERVE_SOURCE_QUESTIONS + 3; i++)
+		send_question((uint16_t)i, "a.example", DNS_T_A, 0);
+	assert_int_equal(n_asked, DNS_SERVE_SOURCE_QUESTIONS);
+	for (int i = 2; i < 6; i++) {
+		udp_from(i);
+		send_question((uint16_t)i, "a.example", DNS_T_A, 0);
+	}
+	log_set_sink(NULL);
+	assert_true(n_asked >= DNS_SERVE_SOURCE_QUESTIONS + 2);	/* hashes may meet */
+	answer(0, 1);
+	udp_from(1);
+	send_question(42, "a.example", DNS_T_A, 0);
+	assert_true(n_asked >= DNS_SERVE_SOURCE_QUESTIONS + 3);
 }
 
 static void
@@ -754,9 +790,10 @@ test_pause(void **state)
 /* ---- TCP */
 
 static int
-dial(int rcvbuf)
+dial_from(int source, int rcvbuf)
 {
 	struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(want.port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in own = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(0x7f000000 + (uint32_t)source) };
 	struct timeval limit = { .tv_sec = 2 };
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
 
@@ -764,9 +801,16 @@ dial(int rcvbuf)
 	if (rcvbuf != 0)
 		assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &rcvbuf, sizeof(rcvbuf)), 0);
 	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)), 0);
+	assert_int_equal(bind(fd, (struct sockaddr *)&own, sizeof(own)), 0);
 	assert_int_equal(connect(fd, (struct sockaddr *)&a, sizeof(a)), 0);
 	turns(3);
 	return fd;
+}
+
+static int
+dial(int rcvbuf)
+{
+	return dial_from(1, rcvbuf);
 }
 
 static size_t
@@ -958,7 +1002,7 @@ test_tcp_clients_cap(void **state)
 
 	(void)state;
 	for (int i = 0; i < DNS_SERVE_CLIENTS_MAX + 2; i++)
-		fd[i] = dial(0);
+		fd[i] = dial_from(1 + i % 8, 0);
 	turns(10);
 	dns_serve_count(&kit.gen, &st);
 	assert_int_equal(st.clients, DNS_SERVE_CLIENTS_MAX);
@@ -968,6 +1012,28 @@ test_tcp_clients_cap(void **state)
 	tcp_expect(fd[DNS_SERVE_CLIENTS_MAX], 8, DNS_R_OK, 1);
 	for (int i = 1; i < DNS_SERVE_CLIENTS_MAX + 2; i++)
 		close(fd[i]);
+}
+
+static void
+test_tcp_source_cap(void **state)
+{
+	int fd[DNS_SERVE_SOURCE_CLIENTS + 1], other[4];
+	struct dns_serve_stat st;
+
+	(void)state;
+	for (int i = 0; i < DNS_SERVE_SOURCE_CLIENTS + 1; i++)
+		fd[i] = dial(0);
+	turns(5);
+	tcp_expect_end(fd[DNS_SERVE_SOURCE_CLIENTS]);
+	for (int i = 0; i < 4; i++)
+		other[i] = dial_from(2 + i, 0);
+	turns(5);
+	dns_serve_count(&kit.gen, &st);
+	assert_true(st.clients >= DNS_SERVE_SOURCE_CLIENTS + 2);	/* hashes may meet */
+	for (int i = 0; i < DNS_SERVE_SOURCE_CLIENTS + 1; i++)
+		close(fd[i]);
+	for (int i = 0; i < 4; i++)
+		close(other[i]);
 }
 
 static void
@@ -1130,6 +1196,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_wildcard_source, setup_wildcard, teardown),
 		cmocka_unit_test_setup_teardown(test_wildcard_source, setup_dual, teardown),
 		T(test_questions_cap),
+		T(test_source_cap),
 		T(test_pause),
 		T(test_tcp_pipeline),
 		T(test_tcp_large_answers),
@@ -1137,6 +1204,7 @@ main(void)
 		T(test_tcp_per_client_cap),
 		T(test_tcp_bad_frames),
 		T(test_tcp_clients_cap),
+		T(test_tcp_source_cap),
 		T(test_tcp_pause),
 		cmocka_unit_test(test_open),
 	};

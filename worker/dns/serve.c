@@ -18,6 +18,7 @@
 #include "common/err.h"
 #include "common/list.h"
 #include "common/log.h"
+#include "common/map.h"
 #include "common/strutil.h"
 #include "worker/dns/fakeip.h"
 #include "worker/dns/internal.h"
@@ -61,20 +62,30 @@ static struct {				/* replies on their way out: sent after each batch that was r
 
 /* ---- questions in flight */
 
+struct share *
+serve_share(struct serve *s, const struct ip *ip)
+{
+	return &s->shares[hash_bytes(ip->b, ip->family == 4 ? 4 : 8) % SHARES];
+}
+
 struct query *
-serve_query_new(struct serve *s)
+serve_query_new(struct serve *s, struct share *share)
 {
 	struct query *q = s->free;
 
+	if (share != NULL && share->questions >= DNS_SERVE_SOURCE_QUESTIONS)
+		return NULL;
 	if (q != NULL)
 		s->free = q->next;
 	else if (s->n_used < DNS_SERVE_QUESTIONS_MAX)
 		q = &s->pool[s->n_used++];
 	else
 		return NULL;
-	*q = (struct query){ .s = s };
+	*q = (struct query){ .s = s, .share = share };
 	list_init(&q->link);
 	s->n_questions++;
+	if (share != NULL)
+		share->questions++;
 	return q;
 }
 
@@ -86,6 +97,8 @@ serve_query_free(struct query *q)
 	list_remove(&q->link);
 	if (q->client != NULL)
 		q->client->n_questions--;
+	if (q->share != NULL)
+		q->share->questions--;
 	q->next = s->free;
 	s->free = q;
 	s->n_questions--;
@@ -240,20 +253,24 @@ local_of(struct msghdr *m)
 	return ip;
 }
 
-/* False when the pool is empty: the rest of the batch is lost too. */
+/* False when there is no room for it. */
 static bool
 packet(struct serve *s, int i)
 {
 	const union sockaddr_any *peer = &scratch.peer[i];
 	struct msghdr *m = &scratch.msg[i].msg_hdr;
 	struct query *q;
+	uint16_t port;
+	struct ip ip;
 
 	if ((m->msg_flags & MSG_TRUNC) != 0 || (peer->sa.sa_family != AF_INET && peer->sa.sa_family != AF_INET6))
 		return true;
-	q = serve_query_new(s);
+	ip_from_sockaddr(&ip, &port, &peer->sa);
+	q = serve_query_new(s, serve_share(s, &ip));
 	if (q == NULL)
 		return false;
-	ip_from_sockaddr(&q->peer, &q->port, &peer->sa);
+	q->peer = ip;
+	q->port = port;
 	q->mapped = peer->sa.sa_family == AF_INET6;
 	q->scope = q->mapped ? peer->in6.sin6_scope_id : 0;
 	if (s->wildcard)
@@ -493,7 +510,7 @@ dns_serve_ask(struct gen *g, const uint8_t *p, size_t n, dns_serve_cb *cb, void 
 
 	if (s == NULL)
 		return -E_UNSUP;
-	q = n <= QUESTION_MAX ? serve_query_new(s) : NULL;
+	q = n <= QUESTION_MAX ? serve_query_new(s, NULL) : NULL;
 	if (q == NULL)
 		return -E_LIMIT;
 	q->cb = cb;

@@ -19,6 +19,11 @@
 #include "worker/loop/pool.h"
 
 enum { QUESTION_MAX = 4096 };		/* bytes of a message: a longer one is no question */
+enum { SHARES = 1024 };
+
+struct share {				/* what clients of one hash of an address have in flight */
+	uint16_t questions, clients;
+};
 
 struct serve;
 struct client {				/* of TCP */
@@ -28,6 +33,7 @@ struct client {				/* of TCP */
 	struct list questions;		/* at most DNS_SERVE_PER_CLIENT */
 	struct loop_task grave;
 	struct serve *s;
+	struct share *share;
 	int fd;				/* -1: closed, waiting for its grave */
 	unsigned n_questions;
 	bool ended;			/* nothing more is read: its end of file, or a pause */
@@ -42,6 +48,7 @@ struct query {				/* one question in flight */
 	struct query *next;		/* free ones */
 	struct serve *s;
 	struct client *client;		/* NULL: UDP, or gone */
+	struct share *share;		/* NULL: of none */
 	bool tcp;
 	bool mapped;			/* UDP: the socket is of IPv6 */
 	uint32_t scope;
@@ -66,6 +73,7 @@ struct serve {				/* of the lead, or its stand-in */
 	unsigned n_clients, n_questions;
 	struct query *free;
 	unsigned n_used;		/* of pool; those behind were never touched */
+	struct share shares[SHARES];
 	unsigned long long answered, dropped;
 	uint64_t logged_ms, paused_ms;
 	uint8_t reply[2 + DNS_MSG_MAX];	/* one reply behind the length that TCP wants; used within a call */
@@ -79,7 +87,8 @@ serve_room(struct serve *s)
 }
 
 /* serve.c */
-struct query *serve_query_new(struct serve *s);		/* NULL: DNS_SERVE_QUESTIONS_MAX are in flight */
+struct share *serve_share(struct serve *s, const struct ip *ip);
+struct query *serve_query_new(struct serve *s, struct share *share);	/* NULL: too many are in flight, of all or of the share */
 size_t serve_limit(const struct query *q);		/* of the reply's length */
 /* Sends the n bytes in serve_room(), SERVFAIL when n is an error, nothing when it is 0; ends the question. */
 void serve_finish(struct query *q, int n);

@@ -53,6 +53,7 @@ client_close(struct client *c)
 	c->fd = -1;
 	list_remove(&c->link);
 	s->n_clients--;
+	c->share->clients--;
 	loop_bury(s->loop, &c->grave);
 	if (s->serving && !ev_is_active(&s->resume))
 		ev_io_start(s->loop->ev, &s->tcp_io);
@@ -156,7 +157,7 @@ client_flush(struct client *c)
 static void
 client_ask(struct client *c, const uint8_t *p, size_t n)
 {
-	struct query *q = serve_query_new(c->s);
+	struct query *q = serve_query_new(c->s, c->share);
 	struct dns_question refused;
 	int k;
 
@@ -271,11 +272,16 @@ on_idle(struct ev_loop *ev, ev_timer *t, int revents)
 }
 
 static void
-client_new(struct serve *s, int fd)
+client_new(struct serve *s, int fd, const struct sockaddr *from)
 {
 	static const int on = 1;
-	struct client *c = malloc(sizeof(*c));
+	struct share *share;
+	struct client *c;
+	struct ip ip;
 
+	ip_from_sockaddr(&ip, NULL, from);
+	share = serve_share(s, &ip);
+	c = share->clients < DNS_SERVE_SOURCE_CLIENTS ? malloc(sizeof(*c)) : NULL;
 	if (c == NULL) {
 		close(fd);
 		return;
@@ -285,6 +291,8 @@ client_new(struct serve *s, int fd)
 	memset(c, 0, offsetof(struct client, in));
 	c->s = s;
 	c->fd = fd;
+	c->share = share;
+	share->clients++;
 	list_init(&c->questions);
 	loop_task_init(&c->grave, client_bury);
 	ev_io_init(&c->io, on_client, fd, EV_READ);
@@ -302,10 +310,12 @@ on_accept(struct ev_loop *ev, ev_io *io, int revents)
 
 	(void)revents;
 	for (int i = 0; i < ACCEPT_BATCH && s->n_clients < DNS_SERVE_CLIENTS_MAX; i++) {
-		int fd = accept4(s->tcp, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		union sockaddr_any from = { 0 };
+		socklen_t len = sizeof(from);
+		int fd = accept4(s->tcp, &from.sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
 		if (fd != -1) {
-			client_new(s, fd);
+			client_new(s, fd, &from.sa);
 			continue;
 		}
 		if (errno == EAGAIN)

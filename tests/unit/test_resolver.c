@@ -194,6 +194,27 @@ serve_forged(struct server *s, const uint8_t *q, size_t n, bool tcp)
 	serve_plain(s, q, n, tcp);
 }
 
+/* Must be told 192.0.2.0/24 (RFC 7871 6); cuts over UDP, and answers with an OPT record of its own. */
+static void
+serve_subnet(struct server *s, const uint8_t *q, size_t n, bool tcp)
+{
+	static const uint8_t opt[] = { 0, 0, 41, 4, 0xd0, 0, 0, 0, 0, 0, 11, 0, 8, 0, 7, 0, 1, 24, 0, 192, 0, 2 };
+	uint8_t out[1024], plain[1024];
+	size_t len;
+
+	assert_true(n > sizeof(opt));
+	assert_memory_equal(q + n - sizeof(opt), opt, sizeof(opt));
+	assert_int_equal(q[11], 1);
+	memcpy(plain, q, n);
+	plain[11] = 0;
+	len = make(s, out, plain, n - sizeof(opt));
+	memcpy(out + len, opt, sizeof(opt));
+	out[11] = 1;
+	if (!tcp)
+		out[2] |= 2;
+	send_to(s, out, len + sizeof(opt), tcp);
+}
+
 static void
 server_open(struct server *s)
 {
@@ -1377,6 +1398,61 @@ test_start_system_in_list(void **state)
 	assert_string_equal(show(&r), "0 192.0.2.44");
 }
 
+static void
+got_message(void *arg, int err, const uint8_t *msg, size_t n)
+{
+	struct dns_msg m;
+
+	assert_int_equal(err, 0);
+	assert_int_equal(dns_open(&m, msg, n), 0);
+	assert_int_equal(m.left[DNS_ANSWER], 1);
+	assert_int_equal(m.left[DNS_ADDITIONAL], 0);
+	*(bool *)arg = true;
+}
+
+static void
+test_subnet_over_udp(void **state)
+{
+	struct fix *f = *state;
+	struct dns_wait w = { .cb = NULL };
+	bool done = false;
+
+	start(f, "dns: {enable: true, nameserver: ['$#ecs=192.0.2.77/24'], use-system-hosts: false}\n");
+	f->s[0].fn = serve_subnet;
+	assert_null(f->g.resolver->sets[USE_RULES].u[0].carrier);
+	assert_int_equal(resolver_query(&f->g, &w, "a.test", DNS_T_A, got_message, &done), 0);
+	for (int i = 0; i < PATIENCE_MS && !done; i++)
+		turn(f);
+	assert_true(done);
+	assert_int_equal(f->s[0].seen_tcp, 1);
+}
+
+static enum dns_via
+via_unknown(struct gen *g, const char *name)
+{
+	(void)g;
+	return str_equal(name, "px") ? DNS_VIA_PROXY : DNS_VIA_UNKNOWN;
+}
+
+/* "#name" that is no proxy is an interface: UDP stays UDP and leaves by it, or not at all. */
+static void
+test_interface(void **state)
+{
+	struct fix *f = *state;
+	const struct upstreams *set = &f->g.resolver->sets[USE_RULES];
+
+	f->g.dns_hooks.via = via_unknown;
+	start(f, "dns: {enable: true, nameserver: ['1.1.1.1#eth7', '1.1.1.2#px', 'tls://1.1.1.3#eth7', 1.1.1.4], use-system-hosts: false}\n");
+	set = &f->g.resolver->sets[USE_RULES];
+	assert_int_equal(set->n, 4);
+	assert_null(set->u[0].carrier);
+	assert_string_equal(set->u[0].iface, "eth7");
+	assert_non_null(set->u[1].carrier);
+	assert_null(set->u[1].iface);
+	assert_non_null(set->u[2].carrier);
+	assert_null(set->u[3].iface);
+}
+
 static int
 file_with(const char *text)
 {
@@ -1492,6 +1568,8 @@ main(void)
 		T(test_start_system),
 		T(test_start_system_in_list),
 		T(test_system_changes),
+		T(test_subnet_over_udp),
+		T(test_interface),
 		T(test_start_nothing),
 		T(test_start_unusable),
 		T(test_start_defaults),

@@ -19,8 +19,7 @@
 #include "worker/stream/dgram.h"
 #include "worker/worker.h"
 
-enum { IN_SIZE = 2 + DNS_MSG_MAX, QUERY_ROOM = 2 * DNS_QUERY_MAX + CARRIER_PAD };
-enum { OPT_ECS = 8, OPT_PADDING = 12, UDP_SIZE = 1232 };	/* RFC 7871 6, RFC 7830 3 */
+enum { IN_SIZE = 2 + DNS_MSG_MAX };
 
 static void carrier_open(struct carrier *c);
 
@@ -45,70 +44,6 @@ set16(uint8_t *p, unsigned v)
 	p[1] = (uint8_t)v;
 }
 
-/* The client subnet option (RFC 7871 6): address bits beyond the prefix are zero. */
-static size_t
-put_ecs(uint8_t *p, const struct prefix *ecs)
-{
-	size_t n = ((size_t)ecs->bits + 7) / 8;
-
-	set16(p, OPT_ECS);
-	set16(p + 2, (unsigned)(4 + n));
-	set16(p + 4, ecs->ip.family == 4 ? 1 : 2);
-	p[6] = ecs->bits;
-	p[7] = 0;
-	memcpy(p + 8, ecs->ip.b, n);
-	if (ecs->bits % 8 != 0)
-		p[8 + n - 1] &= (uint8_t)(0xff << (8 - ecs->bits % 8));
-	return 8 + n;
-}
-
-/* The question with an OPT record: client subnet if configured, padding where it is encrypted (RFC 6891 6.1.2, RFC 8467 4.1). */
-static size_t
-write_query(const struct carrier *c, uint8_t out[static QUERY_ROOM], const uint8_t *query, size_t n)
-{
-	size_t rdlen, at = n;
-
-	memcpy(out, query, n);
-	if (!is_encrypted(c) && c->conf->ecs.ip.family == 0)
-		return n;
-	memset(out + at, 0, 11);
-	set16(out + at + 1, DNS_T_OPT);
-	set16(out + at + 3, UDP_SIZE);
-	rdlen = at + 9;
-	at += 11;
-	if (c->conf->ecs.ip.family != 0)
-		at += put_ecs(out + at, &c->conf->ecs);
-	if (is_encrypted(c)) {
-		size_t pad = (CARRIER_PAD - (at + 4) % CARRIER_PAD) % CARRIER_PAD;
-
-		set16(out + at, OPT_PADDING);
-		set16(out + at + 2, (unsigned)pad);
-		memset(out + at + 4, 0, pad);
-		at += 4 + pad;
-	}
-	set16(out + rdlen, (unsigned)(at - rdlen - 2));
-	set16(out + 10, 1);
-	return at;
-}
-
-/* Without an OPT record at its end: padding and the like are between the server and us. */
-static size_t
-strip_opt(uint8_t *p, size_t n)
-{
-	struct dns_msg m;
-	struct dns_rr rr;
-	size_t at = 0;
-
-	if (dns_open(&m, p, n) != 0)
-		return n;
-	while (dns_next(&m, &rr) > 0)
-		at = rr.type == DNS_T_OPT && rr.section == DNS_ADDITIONAL ? rr.name : 0;
-	if (at == 0 || m.off != n)
-		return n;
-	set16(p + 10, ((unsigned)p[10] << 8 | p[11]) - 1);
-	return at;
-}
-
 /* ---- questions */
 
 void
@@ -125,7 +60,7 @@ carrier_tell(struct carrier_ask *a, int err, uint8_t *msg, size_t n)
 		ev_timer_set(&c->idle, CARRIER_IDLE_MS / 1000.0, 0.);
 		ev_timer_start(c->r->loop->ev, &c->idle);
 	}
-	a->cb(a->arg, err, msg, n > 0 ? strip_opt(msg, n) : 0);
+	a->cb(a->arg, err, msg, n > 0 ? edns_strip(msg, n) : 0);
 	free(answer);
 }
 
@@ -495,12 +430,12 @@ carrier_new(struct resolver *r, const struct dns_server *conf, bool rules)
 int
 carrier_ask(struct carrier *c, struct carrier_ask *a, const uint8_t *query, size_t n, carrier_cb *cb, void *arg)
 {
-	uint8_t full[QUERY_ROOM];
+	uint8_t full[EDNS_QUERY_MAX];
 
 	if (c->n_asks >= CARRIER_ASKS_MAX)
 		return -E_LIMIT;
 	*a = (struct carrier_ask){ .c = c, .cb = cb, .arg = arg };
-	a->n = write_query(c, full, query, n);
+	a->n = edns_add(full, query, n, &c->conf->ecs, is_encrypted(c));
 	set16(full, 0);			/* RFC 8484 4.1; others get a number of the connection's */
 	a->query = malloc(a->n);
 	if (a->query == NULL) {

@@ -20,8 +20,7 @@ enum {
 	CARRIER_OUT_MAX = 64 << 10,	/* bytes not yet taken by the connection; questions wait behind it */
 	CARRIER_IDLE_MS = 20000,	/* without a question it is closed then */
 	CARRIER_STUCK_MS = 3000,	/* a question given up after that long without a byte from the server: the connection is dead */
-	CARRIER_WARN_MS = 10000,	/* between two warnings that a server cannot be reached */
-	CARRIER_PAD = 128		/* an encrypted question is a multiple of it (RFC 8467 4.1) */
+	CARRIER_WARN_MS = 10000		/* between two warnings that a server cannot be reached */
 };
 
 struct carrier;

@@ -181,8 +181,6 @@ not_yet_servers(const struct dns_servers *l, const char *key)
 			usable++;
 		else
 			log_warn("%s: %s does not work yet and is not asked", key, l->s[i].text);
-		if (l->s[i].ecs.ip.family != 0 && l->s[i].net == DNS_NET_UDP)
-			log_warn("%s: %s: ecs does not work over UDP yet", key, l->s[i].text);
 	}
 	if (l->n > 0 && usable == 0)
 		log_warn("%s: no server of this list can be asked: what needs it fails", key);
@@ -197,6 +195,11 @@ warn_not_yet(const struct cfg_node *n, const struct dns_config *c)
 	not_yet_servers(&c->server, "dns.proxy-server-nameserver");
 	not_yet_servers(&c->direct, "dns.direct-nameserver");
 	not_yet_servers(&c->fallback, "dns.fallback");
+	not_yet_servers(&c->bootstrap, "dns.default-nameserver");
+	for (int i = 0; i < c->policy.n_rules; i++)
+		not_yet_servers(&c->policy.rules[i]->servers, "dns.nameserver-policy");
+	for (int i = 0; i < c->server_policy.n_rules; i++)
+		not_yet_servers(&c->server_policy.rules[i]->servers, "dns.proxy-server-nameserver-policy");
 }
 
 static void

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "common/list.h"
+#include "worker/codec/dns.h"
 #include "worker/dns/config.h"
 #include "worker/dns/fakeip.h"
 #include "worker/dns/resolver.h"
@@ -31,6 +32,7 @@ struct upstream {
 	struct ip ip;
 	uint16_t port;
 	struct carrier *carrier;	/* NULL: UDP to ip */
+	const char *iface;		/* UDP: of "#name"; NULL: interface-name */
 	const struct dns_server *conf;	/* NULL: the system's */
 };
 struct upstreams {
@@ -108,6 +110,16 @@ int question_ask(struct resolver *r, enum resolve_use use, uint16_t type, const 
 void question_end_all(struct resolver *r);	/* nobody is called */
 /* The name servers of a use: an empty list of its own means the main ones. */
 enum resolve_use resolver_use(const struct resolver *r, enum resolve_use use);
+
+/* ---- edns.c */
+enum {
+	EDNS_PAD = 128,			/* an encrypted question is a multiple of it (RFC 8467 4.1) */
+	EDNS_QUERY_MAX = 2 * DNS_QUERY_MAX + EDNS_PAD
+};
+/* The question, with an OPT record where one is needed: its length. ecs of family 0 is none. */
+size_t edns_add(uint8_t out[static EDNS_QUERY_MAX], const uint8_t *query, size_t n, const struct prefix *ecs, bool pad);
+/* Without an OPT record at its end, which is between the server and us: the length that is left. */
+size_t edns_strip(uint8_t *p, size_t n);
 
 /* ---- upstream.c: the lists of servers made ready to be asked; again when system_list has changed */
 void upstreams_make(struct resolver *r);

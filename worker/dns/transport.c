@@ -32,6 +32,8 @@ struct attempt {			/* at one server */
 	uint8_t head[2];		/* TCP: the answer's length (RFC 1035 4.2.2) */
 	size_t done;			/* TCP: bytes sent, then bytes received, the length's two among them */
 	uint8_t *in;			/* TCP: the answer */
+	uint8_t *own;			/* this server's question, when it is not that of the others: as x->query */
+	size_t n_own;
 };
 struct exchange {
 	struct list link;
@@ -55,6 +57,14 @@ struct exchange {
 enum verdict { IGNORED, CUT, FAILED, EMPTY, USEFUL };
 
 /* ---- ends */
+
+/* What this server is sent, behind two bytes for the length that TCP wants; *n without them. */
+static uint8_t *
+question_of(struct attempt *a, size_t *n)
+{
+	*n = a->own != NULL ? a->n_own : a->x->n;
+	return a->own != NULL ? a->own : a->x->query;
+}
 
 static void
 attempt_close(struct attempt *a)
@@ -83,8 +93,11 @@ bury(struct loop_task *t)
 static void
 end(struct exchange *x)
 {
-	for (int i = 0; i < x->count; i++)
+	for (int i = 0; i < x->count; i++) {
 		attempt_close(&x->a[i]);
+		free(x->a[i].own);
+		x->a[i].own = NULL;
+	}
 	ev_timer_stop(x->r->loop->ev, &x->timer);
 	list_remove(&x->link);
 	x->cb = NULL;
@@ -232,11 +245,12 @@ take(struct attempt *a, const uint8_t *p, size_t n)
 static void
 udp_send(struct attempt *a)
 {
-	uint8_t *q = a->x->query + 2;
+	size_t n;
+	uint8_t *q = question_of(a, &n) + 2;
 
 	memcpy(q, a->id, 2);
 	/* a full buffer is as good as a lost datagram: it is sent again */
-	(void)send(a->fd, q, a->x->n, MSG_DONTWAIT | MSG_NOSIGNAL);
+	(void)send(a->fd, q, n, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 static void
@@ -263,7 +277,7 @@ on_udp(struct ev_loop *ev, ev_io *w, int revents)
 				(void)attempt_fail(a);
 			return;
 		}
-		if (take(a, buf, (size_t)n))
+		if (take(a, buf, a->own != NULL ? edns_strip(buf, (size_t)n) : (size_t)n))
 			return;
 	}
 }
@@ -272,11 +286,13 @@ static void
 tcp_send(struct attempt *a)
 {
 	struct exchange *x = a->x;
-	size_t all = x->n + 2;
+	size_t all;
+	uint8_t *q = question_of(a, &all);
 	ssize_t n;
 
-	memcpy(x->query + 2, a->id, 2);
-	n = send(a->fd, x->query + a->done, all - a->done, MSG_DONTWAIT | MSG_NOSIGNAL);
+	all += 2;
+	memcpy(q + 2, a->id, 2);
+	n = send(a->fd, q + a->done, all - a->done, MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (n == -1) {
 		if (errno != EAGAIN && errno != EINTR)
 			(void)attempt_fail(a);
@@ -332,7 +348,7 @@ tcp_read(struct attempt *a)
 			uint8_t *in = a->in;
 
 			a->in = NULL;		/* outlives the attempt for the callback */
-			if (!take(a, in, whole))
+			if (!take(a, in, a->own != NULL ? edns_strip(in, whole) : whole))
 				(void)attempt_fail(a);
 			free(in);
 			return;
@@ -356,7 +372,7 @@ on_tcp(struct ev_loop *ev, ev_io *w, int revents)
 static bool
 bind_device(const struct resolver *r, const struct upstream *up, int fd)
 {
-	const char *name = r->gen->general.interface_name;
+	const char *name = up->iface != NULL ? up->iface : r->gen->general.interface_name;
 
 	if (name == NULL || name[0] == '\0' || ip_is_loopback(&up->ip))
 		return true;
@@ -403,9 +419,30 @@ attempt_tcp(struct attempt *a)
 	return true;
 }
 
+/* The question with the client subnet that this server is to be told. */
+static bool
+add_subnet(struct attempt *a)
+{
+	uint8_t full[EDNS_QUERY_MAX];
+	struct exchange *x = a->x;
+
+	a->n_own = edns_add(full, x->query + 2, x->n, &a->up.conf->ecs, false);
+	a->own = malloc(2 + a->n_own);
+	if (a->own == NULL)
+		return false;
+	a->own[0] = (uint8_t)(a->n_own >> 8);
+	a->own[1] = (uint8_t)a->n_own;
+	memcpy(a->own + 2, full, a->n_own);
+	return true;
+}
+
 static bool
 attempt_udp(struct attempt *a)
 {
+	if (a->up.conf != NULL && a->up.conf->ecs.ip.family != 0 && !add_subnet(a)) {
+		errno = ENOMEM;
+		return false;
+	}
 	if (!attempt_open(a, SOCK_DGRAM))
 		return false;
 	ev_io_init(&a->io, on_udp, a->fd, EV_READ);

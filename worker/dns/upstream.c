@@ -40,16 +40,27 @@ carrier_get(struct resolver *r, const struct dns_server *s, bool rules)
 	return carrier_new(r, s, rules);
 }
 
-/* UDP goes to an address and directly; everything else is a connection. UDP servers with a name or behind a proxy are asked over
- * TCP. */
+/* "#name" that is no proxy nor group: an interface. */
+static bool
+is_iface(const struct resolver *r, const char *via)
+{
+	struct gen *g = r->gen;
+
+	return via != NULL && g->dns_hooks.via != NULL && g->dns_hooks.via(g, via) == DNS_VIA_UNKNOWN;
+}
+
+/* UDP goes to an address and directly, maybe by an interface; everything else is a connection. UDP servers with a name or behind
+ * a proxy are asked over TCP. */
 static void
 set_add_server(struct resolver *r, struct upstreams *set, const struct dns_server *s, bool by_rules)
 {
 	struct upstream u = { .ip = s->ip, .port = s->port, .conf = s };
 	bool rules = s->rules || (by_rules && s->via == NULL);
 
+	if (s->net == DNS_NET_UDP && !rules && is_iface(r, s->via))
+		u.iface = s->via;
 	if (s->net != DNS_NET_UDP || s->ip.family == 0 || rules ||
-	    (s->via != NULL && !str_equal(s->via, "DIRECT")))
+	    (s->via != NULL && u.iface == NULL && !str_equal(s->via, "DIRECT")))
 		u.carrier = carrier_get(r, s, rules);
 	(void)set_add(set, &u);
 }

@@ -1439,7 +1439,7 @@ static void
 test_interface(void **state)
 {
 	struct fix *f = *state;
-	const struct upstreams *set = &f->g.resolver->sets[USE_RULES];
+	const struct upstreams *set;
 
 	f->g.dns_hooks.via = via_unknown;
 	start(f, "dns: {enable: true, nameserver: ['1.1.1.1#eth7', '1.1.1.2#px', 'tls://1.1.1.3#eth7', 1.1.1.4], use-system-hosts: false}\n");
@@ -1468,7 +1468,7 @@ test_system_changes(void **state)
 {
 	struct fix *f = *state;
 	struct carrier *tcp;
-	struct result r;
+	static struct result r;
 
 	resolv_text = "nameserver 127.0.0.53\n";
 	hosts_text = "192.0.2.44 box.test\n";

@@ -22,7 +22,7 @@ dns:
 rules: ["MATCH,DIRECT"]
 """
 TIMEOUT = 120
-RELOADS, RESTARTS, PAUSE = 12, 3, 0.1
+RELOADS, RESTARTS, PAUSE = 10, 2, 0.1
 count = iter(range(1 << 30))
 
 

@@ -331,6 +331,26 @@ test_nobody_leads(void **state)
 	assert_string_equal(asked[4].name, "c.test");
 }
 
+/* An old generation: its lead has ended with its connections, and no other is appointed. */
+static void
+test_drain(void **state)
+{
+	static struct heard h;
+
+	(void)state;
+	ask(&follower, &h, "a.test");
+	turns(5);
+	assert_int_equal(resolver_pending(&lead), 1);
+	assert_int_equal(resolver_pending(&follower), 0);
+	rig.w.draining = true;
+	resolver_stop(&lead);
+	turns(5);
+	assert_int_equal(n_asked, 2);
+	assert_ptr_equal(asked[1].r, follower.resolver);
+	end(1, 1, 0);
+	assert_int_equal(h.calls, 1);
+}
+
 /* The lead turns, but its answer never comes. */
 static void
 test_silence(void **state)
@@ -398,6 +418,7 @@ main(void)
 		T(test_flush),
 		T(test_another_lead),
 		T(test_nobody_leads),
+		T(test_drain),
 		T(test_silence),
 		T(test_hostile),
 	};

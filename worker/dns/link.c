@@ -8,7 +8,8 @@
  *                                               <- RESOLVED {err, flushes} + message, or 1 fd with a long one
  *
  * When the lead dies the supervisor appoints another and gives every worker a new channel: what had no answer is asked again
- * there. A worker to which nobody comes within LINK_GAP_MS, such as one that drains after its lead has ended, asks for itself.
+ * there. A worker to which nobody comes within LINK_GAP_MS, and one that drains, asks for itself. A lead that drains ends when
+ * nobody waits for its answers any more.
  *
  * A flush reaches the workers at different times. Each end of a channel counts the flushes since the channel was made, and an
  * answer tells its end's: one that was given before the lead was flushed, to a worker that is already, is not kept.
@@ -29,6 +30,7 @@
 #include "common/strutil.h"
 #include "worker/codec/dns.h"
 #include "worker/dns/internal.h"
+#include "worker/worker.h"
 
 enum { WATCH_MS = 1000 };
 enum link_state {
@@ -151,6 +153,10 @@ on_lead_gone(struct peer *p, const char *why)
 
 	(void)why;
 	l->state = LINK_GAP;
+	if (l->r->gen->w->draining) {	/* nobody comes after it */
+		go_alone(l);
+		return;
+	}
 	recall(l);
 	ev_timer_stop(l->r->loop->ev, &l->gap);
 	ev_timer_set(&l->gap, LINK_GAP_MS / 1000.0, 0.);
@@ -409,6 +415,18 @@ resolver_link(struct gen *g, int fd, bool lead)
 	peer_open(&l->peer, r->loop->ev, fd, "DNS lead", lead_table, countof(lead_table), l, on_lead_gone);
 	l->peer.state = CH_SERVING;
 	pump(l);
+}
+
+unsigned
+resolver_pending(const struct gen *g)
+{
+	const struct link *l = g->resolver != NULL ? g->resolver->link : NULL;
+	unsigned n = 0;
+
+	for (int i = 0; l != NULL && i < LINK_FOLLOWERS_MAX; i++)
+		for (int k = 0; l->followers[i] != NULL && k < LINK_FLIGHT_MAX; k++)
+			n += l->followers[i]->asked[k].id != 0;
+	return n;
 }
 
 void

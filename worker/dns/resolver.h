@@ -40,6 +40,7 @@ void resolver_flush(struct gen *g);
 void resolver_sysfile(struct gen *g, enum open_kind kind, int fd);
 /* This worker asks the name servers itself from now on. */
 void resolver_lead(struct gen *g);
+unsigned resolver_pending(const struct gen *g);		/* questions of other workers that have no answer yet: a drain waits for 0 */
 /* One end of a channel between two workers of the generation (link.c); takes fd. lead: the other one asks us from now on, and we
  * ask the name servers; else we ask the other one, instead of any before. */
 void resolver_link(struct gen *g, int fd, bool lead);

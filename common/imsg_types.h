@@ -93,7 +93,8 @@ enum imsg_type {
 	MSG_DNS_LEAD = 160, /* S>W SERVING: msg_dns_lead, 0..1 fd: the stand-in leads from now on until RETURN of worker 0, and may write this
 			 *	memory of common/shm_fakeip.h; once without, then once for each there is */
 	MSG_DNS_LINK,	/* S>W	READY, SERVING: msg_dns_link, 1 fd: a channel between the lead and another worker, instead of any before */
-	MSG_RESOLVE,	/* W>W to the lead: msg_resolve + wire str name; answered by MSG_RESOLVED with the same id */
+	MSG_RESOLVE,	/* W>W to the lead: msg_resolve + wire str name, or of RESOLVE_SERVE the question in wire form, as a client's of the DNS
+			 *	server; answered by MSG_RESOLVED with the same id */
 	MSG_RESOLVED,	/* W>W	msg_resolved + the message if err is 0, or 1 fd = sealed memfd with it when it is too long */
 };
 
@@ -268,6 +269,7 @@ struct msg_found { uint32_t uid, reserved; };	/* uid 0: unknown, or root's */
 struct msg_dns_lead { char name[16]; };			/* as in OPEN_SHARED; "": without memory */
 struct msg_dns_link { uint32_t lead, reserved; };	/* lead 1: the receiver leads, the other end asks */
 struct msg_resolve { uint16_t use, type; uint32_t reserved; };	/* use: enum resolve_use */
+enum { RESOLVE_SERVE = 100 };				/* as use; type 1: the answer goes into a datagram, 0: it does not */
 struct msg_resolved { uint32_t err, flushes; };		/* enum err_code; flushes of the lead's cache since the channel was made */
 
 #endif

@@ -211,7 +211,7 @@ ask_doh(struct worker *w, struct peer *p, uint32_t id, const struct wire *args)
 			a = &doh_asks[next % DOH_ASKS_MAX];
 	if (a != NULL) {
 		*a = (struct dns_ask){ .peer = p, .id = id, .used = true };
-		rc = dns_serve_ask(w->gen, args->p + args->off, wire_left(args), on_doh, a);
+		rc = dns_serve_ask(w->gen, args->p + args->off, wire_left(args), false, on_doh, a);
 	}
 	if (rc != 0) {
 		if (a != NULL)

@@ -6,7 +6,7 @@
 #include "worker/rule/types.h"
 
 const struct outbound_type *const outbound_types[] = {
-	&outbound_direct, &outbound_reject, &outbound_socks5, &outbound_http,
+	&outbound_direct, &outbound_reject, &outbound_dns, &outbound_socks5, &outbound_http,
 	NULL	/* protocols that are only listed so far: outbound/unspoken.c */
 };
 

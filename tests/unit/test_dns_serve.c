@@ -19,6 +19,7 @@
 #include "worker/codec/dns.h"
 #include "worker/dns/hosts.h"
 #include "worker/dns/internal.h"
+#include "worker/dns/link.h"
 #include "worker/dns/reply.h"
 #include "worker/dns/serve.h"
 
@@ -67,6 +68,25 @@ priv_open(struct worker *w, enum open_kind kind, const char *path, struct cfg_er
 	(void)w;
 	(void)kind;
 	return cfg_fail(err, NULL, "", "%s: not in this test", path);
+}
+
+bool
+link_asks(const struct resolver *r)
+{
+	(void)r;
+	return false;
+}
+
+void
+link_serve(struct resolver *r, struct link_ask *a, const uint8_t *p, size_t n, bool datagram, link_cb *cb, void *arg)
+{
+	(void)r;
+	(void)a;
+	(void)p;
+	(void)n;
+	(void)datagram;
+	(void)cb;
+	(void)arg;
 }
 
 static struct {
@@ -1112,26 +1132,26 @@ test_ask_within(void **state)
 
 	(void)state;
 	n = question(q, 7, "four.test", DNS_T_A, 0);
-	assert_int_equal(dns_serve_ask(&kit.gen, q, n, heard, &got), 0);
+	assert_int_equal(dns_serve_ask(&kit.gen, q, n, false, heard, &got), 0);
 	assert_int_equal(got, 1000 + DNS_R_OK);		/* hosts, from inside */
 	n = question(q, 7, "far.test", DNS_T_A, 0);
 	got = 0;
-	assert_int_equal(dns_serve_ask(&kit.gen, q, n, heard, &got), 0);
+	assert_int_equal(dns_serve_ask(&kit.gen, q, n, false, heard, &got), 0);
 	assert_int_equal(got, 0);
 	assert_int_equal(dns_serve_pending(&kit.gen), 1);
 	answer(0, 1);
 	assert_int_equal(got, 1000 + DNS_R_OK);
 	got = 0;
-	assert_int_equal(dns_serve_ask(&kit.gen, q, n, heard, &got), 0);
+	assert_int_equal(dns_serve_ask(&kit.gen, q, n, false, heard, &got), 0);
 	asked[1].done(asked[1].arg, E_TIMEOUT, NULL, 0);
 	assert_int_equal(got, E_DNS);
 	got = 0;
-	assert_int_equal(dns_serve_ask(&kit.gen, q, 3, heard, &got), 0);
+	assert_int_equal(dns_serve_ask(&kit.gen, q, 3, false, heard, &got), 0);
 	assert_int_equal(got, E_PROTO);
-	assert_int_equal(dns_serve_ask(&kit.gen, q, 65535, heard, &got), -E_LIMIT);
+	assert_int_equal(dns_serve_ask(&kit.gen, q, 65535, false, heard, &got), -E_LIMIT);
 	assert_int_equal(dns_serve_pending(&kit.gen), 0);
 	kit.gen.resolver->conf.enable = false;
-	assert_int_equal(dns_serve_ask(&kit.gen, q, n, heard, &got), -E_UNSUP);
+	assert_int_equal(dns_serve_ask(&kit.gen, q, n, false, heard, &got), -E_UNSUP);
 }
 
 /* A stand-in serves the sockets that it is given, and leaves when it has answered everybody. */

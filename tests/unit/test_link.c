@@ -331,6 +331,74 @@ test_nobody_leads(void **state)
 	assert_string_equal(asked[4].name, "c.test");
 }
 
+static struct {
+	dns_serve_cb *cb;
+	void *arg;
+	bool udp, at_once;
+	int rc;
+	size_t n;
+} served;
+
+static int
+serve(struct gen *g, const uint8_t *p, size_t n, bool udp, dns_serve_cb *cb, void *arg)
+{
+	assert_ptr_equal(g, &lead);
+	assert_memory_equal(p, "question", 8);
+	served.n = n;
+	served.udp = udp;
+	served.cb = cb;
+	served.arg = arg;
+	if (served.rc == 0 && served.at_once)
+		cb(arg, 0, p, n);
+	return served.rc;
+}
+
+static void
+on_served(void *arg, int err, const uint8_t *msg, size_t n, bool keep)
+{
+	(void)msg;
+	(void)keep;
+	*(int *)arg = err != 0 ? err : (int)n;
+}
+
+/* A client's question, which goes to the lead's DNS server as it is. */
+static void
+test_clients_questions(void **state)
+{
+	static struct link_ask a;
+	int got = 0;
+
+	(void)state;
+	memset(&served, 0, sizeof(served));
+	link_serve(follower.resolver, &a, (const uint8_t *)"question", 8, true, on_served, &got);
+	turns(5);
+	assert_int_equal(got, E_UNSUP);		/* it has no server */
+	lead.resolver->serve = serve;
+	link_serve(follower.resolver, &a, (const uint8_t *)"question", 8, true, on_served, &got);
+	turns(5);
+	assert_true(served.n == 8 && served.udp && got == E_UNSUP);
+	served.cb(served.arg, E_DNS, (const uint8_t *)"servfail", 8);
+	turns(5);
+	assert_int_equal(got, 8);
+	served.at_once = true;
+	link_serve(follower.resolver, &a, (const uint8_t *)"question", 8, false, on_served, &got);
+	turns(5);
+	assert_true(got == 8 && !served.udp);
+	served.rc = -E_LIMIT;
+	link_serve(follower.resolver, &a, (const uint8_t *)"question", 8, false, on_served, &got);
+	turns(5);
+	assert_int_equal(got, E_LIMIT);
+	served.rc = 0;
+	served.at_once = false;
+	got = 0;
+	link_serve(follower.resolver, &a, (const uint8_t *)"question", 8, false, on_served, &got);
+	turns(5);
+	resolver_lead(&follower);		/* the channel ends before the answer */
+	assert_int_equal(got, -E_AGAIN);
+	turns(5);
+	served.cb(served.arg, 0, (const uint8_t *)"answer", 6);	/* nobody waits any more */
+}
+
 /* An old generation: its lead has ended with its connections, and no other is appointed. */
 static void
 test_drain(void **state)
@@ -418,6 +486,7 @@ main(void)
 		T(test_flush),
 		T(test_another_lead),
 		T(test_nobody_leads),
+		T(test_clients_questions),
 		T(test_drain),
 		T(test_silence),
 		T(test_hostile),

@@ -75,6 +75,10 @@ struct system_list {		/* of resolv.conf; read when the first list needs it */
 	struct ip ips[SYSTEM_SERVERS_MAX];
 };
 
+/* The DNS server's door, for link.c, which must not need the server: dns_serve_ask() of serve.h, for this worker itself. */
+typedef void dns_serve_cb(void *arg, int err, const uint8_t *msg, size_t n);
+typedef int dns_serve_fn(struct gen *g, const uint8_t *p, size_t n, bool udp, dns_serve_cb *cb, void *arg);
+
 struct link;
 struct lookup;
 struct question;
@@ -95,6 +99,7 @@ struct resolver {
 	struct question *questions[QUESTION_BUCKETS];	/* at most RESOLVER_INFLIGHT_MAX */
 	int n_questions;
 	struct cache cache;
+	dns_serve_fn *serve;		/* NULL before dns_serve_open() */
 	struct link *link;		/* to the lead, or from other workers; NULL: never had one */
 	struct fake_pool fake4, fake6;
 	struct mapping_table *mapping;	/* NULL: none */

@@ -6,6 +6,7 @@
  *   follower                                       lead
  *   RESOLVE {use, type, name}   id = its place  -> answers from the cache, or joins or begins a question
  *                                               <- RESOLVED {err, flushes} + message, or 1 fd with a long one
+ *   RESOLVE {RESOLVE_SERVE} + a client's question -> the DNS server's stages: only the lead gives fake addresses
  *
  * When the lead dies the supervisor appoints another and gives every worker a new channel: what had no answer is asked again
  * there. A worker to which nobody comes within LINK_GAP_MS, and one that drains, asks for itself. A lead that drains ends when
@@ -44,9 +45,13 @@ struct flight {
 	uint64_t sent_ms;
 	bool used;
 };
+struct served {			/* a question that the DNS server answers, and that cannot be taken back */
+	struct asked *k;	/* NULL: nobody waits any more */
+};
 struct asked {			/* a follower's question */
 	struct follower *f;
 	struct dns_wait wait;
+	struct served *served;	/* instead of wait */
 	uint32_t id;		/* 0: free */
 };
 struct follower {
@@ -76,7 +81,7 @@ pump(struct link *l)
 {
 	while (l->state == LINK_UP && l->n_free > 0 && !list_empty(&l->waiting)) {
 		struct link_ask *a = container_of(l->waiting.next, struct link_ask, node);
-		struct msg_resolve m = { .use = (uint16_t)a->use, .type = a->type };
+		struct msg_resolve m = { .use = a->raw != NULL ? RESOLVE_SERVE : (uint16_t)a->use, .type = a->type };
 		uint16_t k = l->free[--l->n_free];
 		struct wire w;
 
@@ -85,7 +90,10 @@ pump(struct link *l)
 		l->flight[k] = (struct flight){ a, l->r->loop->now_ms, true };
 		wire_init(&w);
 		wire_put(&w, &m, sizeof(m));
-		wire_put_str(&w, a->name);
+		if (a->raw != NULL)
+			wire_put(&w, a->raw, a->n_raw);
+		else
+			wire_put_str(&w, a->name);
 		(void)peer_send_wire(&l->peer, MSG_RESOLVE, a->slot, &w, NULL, 0);	/* when it fails, the channel ends soon */
 	}
 	if (l->n_free < LINK_FLIGHT_MAX && !ev_is_active(&l->watch))
@@ -226,15 +234,26 @@ link_asks(const struct resolver *r)
 	return r->link != NULL && r->link->state != LINK_ALONE;
 }
 
+static void
+enqueue(struct resolver *r, struct link_ask *a)
+{
+	list_init(&a->node);
+	list_append(&r->link->waiting, &a->node);
+	pump(r->link);
+}
+
 void
 link_ask(struct resolver *r, struct link_ask *a, enum resolve_use use, uint16_t type, const char *name, link_cb *cb, void *arg)
 {
-	struct link *l = r->link;
-
 	*a = (struct link_ask){ .use = use, .type = type, .name = name, .cb = cb, .arg = arg };
-	list_init(&a->node);
-	list_append(&l->waiting, &a->node);
-	pump(l);
+	enqueue(r, a);
+}
+
+void
+link_serve(struct resolver *r, struct link_ask *a, const uint8_t *question, size_t n, bool udp, link_cb *cb, void *arg)
+{
+	*a = (struct link_ask){ .type = udp, .raw = question, .n_raw = n, .cb = cb, .arg = arg };
+	enqueue(r, a);
 }
 
 void
@@ -276,6 +295,38 @@ on_answer(void *arg, int err, const uint8_t *msg, size_t n)
 	reply(arg, err, msg, n);
 }
 
+static void
+on_served(void *arg, int err, const uint8_t *msg, size_t n)
+{
+	struct served *s = arg;
+
+	if (s->k != NULL) {
+		s->k->served = NULL;
+		reply(s->k, n > 0 ? 0 : err, msg, n);	/* a SERVFAIL is an answer */
+	}
+	free(s);
+}
+
+static void
+serve(struct asked *k, const uint8_t *p, size_t n, bool udp)
+{
+	struct gen *g = k->f->link->r->gen;
+	dns_serve_fn *fn = g->resolver->serve;
+	struct served *s = fn != NULL ? calloc(1, sizeof(*s)) : NULL;
+	int rc = s != NULL ? 0 : -E_UNSUP;
+
+	if (rc == 0) {
+		s->k = k;
+		k->served = s;
+		rc = fn(g, p, n, udp, on_served, s);	/* may answer at once */
+	}
+	if (rc == 0)
+		return;
+	free(s);
+	k->served = NULL;
+	reply(k, -rc, NULL, 0);
+}
+
 static struct asked *
 asked_new(struct follower *f, uint32_t id)
 {
@@ -300,11 +351,16 @@ on_resolve(struct peer *p, struct wire *b, const int *fds)
 	int rc;
 
 	(void)fds;
-	if (wire_get(b, &m, sizeof(m)) != 0 || m.use >= USES_ || wire_get_str(b, name, sizeof(name)) != 0)
+	if (wire_get(b, &m, sizeof(m)) != 0 ||
+	    (m.use != RESOLVE_SERVE && (m.use >= USES_ || wire_get_str(b, name, sizeof(name)) != 0)))
 		return -E_PROTO;
 	k = asked_new(f, p->cur_id);
 	if (k == NULL)
 		return -E_PROTO;
+	if (m.use == RESOLVE_SERVE) {
+		serve(k, b->p + b->off, wire_left(b), m.type != 0);
+		return 0;
+	}
 	if (question_cached(r, (enum resolve_use)m.use, m.type, name, &hit)) {
 		reply(k, 0, hit.msg, hit.n);
 		return 0;
@@ -333,9 +389,14 @@ follower_end(struct follower *f)
 	for (int i = 0; i < LINK_FOLLOWERS_MAX; i++)
 		if (l->followers[i] == f)
 			l->followers[i] = NULL;
-	for (int i = 0; i < LINK_FLIGHT_MAX; i++)
-		if (f->asked[i].id != 0)
-			resolver_query_cancel(&f->asked[i].wait);
+	for (int i = 0; i < LINK_FLIGHT_MAX; i++) {
+		struct asked *k = &f->asked[i];
+
+		if (k->served != NULL)
+			k->served->k = NULL;
+		else if (k->id != 0)
+			resolver_query_cancel(&k->wait);
+	}
 	loop_bury(l->r->loop, &f->grave);
 }
 

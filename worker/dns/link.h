@@ -26,7 +26,9 @@ struct link_ask {		/* embedded by who asks; zero it first */
 	enum resolve_use use;
 	uint16_t type;
 	uint16_t slot;		/* 1 + its place among those at the lead; 0 = none */
-	const char *name;	/* borrowed */
+	const char *name;	/* borrowed; NULL: */
+	const uint8_t *raw;	/* borrowed: of RESOLVE_SERVE */
+	size_t n_raw;
 	link_cb *cb;
 	void *arg;
 };
@@ -35,6 +37,8 @@ struct link_ask {		/* embedded by who asks; zero it first */
 bool link_asks(const struct resolver *r);
 /* cb is called once, never from inside, unless it is cancelled. */
 void link_ask(struct resolver *r, struct link_ask *a, enum resolve_use use, uint16_t type, const char *name, link_cb *cb, void *arg);
+/* The same for a client's question, which the lead's DNS server answers. udp: cut to what the client takes in a datagram. */
+void link_serve(struct resolver *r, struct link_ask *a, const uint8_t *question, size_t n, bool udp, link_cb *cb, void *arg);
 void link_cancel(struct resolver *r, struct link_ask *a);	/* idempotent */
 void link_flushed(struct resolver *r);		/* the cache is empty now; answers that are older will not be kept */
 void link_close(struct resolver *r);		/* all channels; nobody is called */

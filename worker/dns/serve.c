@@ -22,6 +22,7 @@
 #include "common/strutil.h"
 #include "worker/dns/fakeip.h"
 #include "worker/dns/internal.h"
+#include "worker/dns/link.h"
 #include "worker/dns/reply.h"
 #include "worker/dns/serve_impl.h"
 #include "worker/worker.h"
@@ -185,10 +186,10 @@ udp_send(const struct query *q, size_t n)
 size_t
 serve_limit(const struct query *q)
 {
-	return q->tcp || q->cb != NULL ? DNS_MSG_MAX : q->q.udp_size;
+	return q->tcp ? DNS_MSG_MAX : q->q.udp_size;
 }
 
-/* Whoever asked within the process hears of an error rather than a SERVFAIL. */
+/* Whoever asked within the process hears of an error, beside the SERVFAIL that a client gets. */
 static void
 tell(struct query *q, int n)
 {
@@ -196,9 +197,13 @@ tell(struct query *q, int n)
 	struct serve *s = q->s;
 	void *arg = q->arg;
 
+	int err = n > 0 ? 0 : n < 0 ? -n : E_PROTO;
+
+	if (n < 0)
+		n = dns_reply_empty(&q->q, serve_room(s), serve_limit(q), DNS_R_SERVFAIL);
 	serve_query_free(q);
 	s->answered++;
-	cb(arg, n > 0 ? 0 : n < 0 ? -n : E_PROTO, serve_room(s), n > 0 ? (size_t)n : 0);
+	cb(arg, err, serve_room(s), n > 0 ? (size_t)n : 0);
 }
 
 void
@@ -438,6 +443,8 @@ set_sockets(struct serve *s, const struct msg_listen *key, int udp, int tcp)
 	}
 }
 
+static dns_serve_fn ask_here;
+
 int
 dns_serve_open(struct gen *g, char *why, size_t cap)
 {
@@ -445,6 +452,8 @@ dns_serve_open(struct gen *g, char *why, size_t cap)
 	int udp, tcp, rc;
 	struct serve *s;
 
+	if (g->resolver != NULL)
+		g->resolver->serve = ask_here;
 	if (!read_listen(g, &key))
 		return 0;
 	rc = ask(g, &key, LISTEN_UDP, &udp, why, cap);
@@ -502,8 +511,10 @@ dns_serve_return(struct gen *g)
 	ev_timer_again(s->loop->ev, &s->leave);
 }
 
-int
-dns_serve_ask(struct gen *g, const uint8_t *p, size_t n, dns_serve_cb *cb, void *arg)
+/* ---- questions that came on other ways */
+
+static int
+ask_here(struct gen *g, const uint8_t *p, size_t n, bool udp, dns_serve_cb *cb, void *arg)
 {
 	struct serve *s = g->resolver != NULL && g->resolver->conf.enable ? server_get(g) : NULL;
 	struct query *q;
@@ -513,9 +524,56 @@ dns_serve_ask(struct gen *g, const uint8_t *p, size_t n, dns_serve_cb *cb, void 
 	q = n <= QUESTION_MAX ? serve_query_new(s, NULL) : NULL;
 	if (q == NULL)
 		return -E_LIMIT;
+	q->tcp = !udp;
 	q->cb = cb;
 	q->arg = arg;
 	serve_query_run(q, p, n);
+	return 0;
+}
+
+struct forward {		/* a question at the lead; at most DNS_SERVE_QUESTIONS_MAX */
+	struct link_ask ask;
+	struct gen *g;
+	dns_serve_cb *cb;
+	void *arg;
+	bool udp;
+	size_t n;
+	uint8_t question[];
+};
+static unsigned n_forwards;
+
+static void
+on_forwarded(void *arg, int err, const uint8_t *msg, size_t n, bool keep)
+{
+	struct forward *f = arg;
+	int rc;
+
+	(void)keep;
+	n_forwards--;
+	if (err != -E_AGAIN) {
+		f->cb(f->arg, err, msg, n);
+	} else {
+		rc = ask_here(f->g, f->question, f->n, f->udp, f->cb, f->arg);
+		if (rc != 0)
+			f->cb(f->arg, -rc, NULL, 0);
+	}
+	free(f);
+}
+
+int
+dns_serve_ask(struct gen *g, const uint8_t *p, size_t n, bool udp, dns_serve_cb *cb, void *arg)
+{
+	struct forward *f;
+
+	if (g->resolver == NULL || !g->resolver->conf.enable || !link_asks(g->resolver))
+		return ask_here(g, p, n, udp, cb, arg);
+	f = n <= QUESTION_MAX && n_forwards < DNS_SERVE_QUESTIONS_MAX ? malloc(sizeof(*f) + n) : NULL;
+	if (f == NULL)
+		return -E_LIMIT;
+	*f = (struct forward){ .g = g, .cb = cb, .arg = arg, .udp = udp, .n = n };
+	memcpy(f->question, p, n);
+	n_forwards++;
+	link_serve(g->resolver, &f->ask, f->question, n, udp, on_forwarded, f);
 	return 0;
 }
 

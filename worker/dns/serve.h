@@ -4,6 +4,7 @@
 #ifndef SLUICE_WORKER_DNS_SERVE_H
 #define SLUICE_WORKER_DNS_SERVE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -34,10 +35,11 @@ int dns_serve_open(struct gen *g, char *why, size_t cap);
  * and leaves when everybody is answered. */
 int dns_serve_adopt(struct gen *g, const struct msg_listen *key, int fd);
 void dns_serve_return(struct gen *g);
-/* One question in wire form, with no limit to the answer's size but DNS_MSG_MAX. cb is called once, maybe from inside: err 0 or
- * E_*, msg lent. 0, -E_UNSUP (dns is off), -E_LIMIT (too many, or too long). Cannot be taken back. */
+/* One question in wire form, of any worker: the lead answers. udp: cut to what the client takes in a datagram. cb is called once,
+ * maybe from inside: err 0, or E_* with a SERVFAIL or with no message, which is lent. 0, -E_UNSUP (dns is off), -E_LIMIT (too
+ * many, or too long). Cannot be taken back. */
 typedef void dns_serve_cb(void *arg, int err, const uint8_t *msg, size_t n);
-int dns_serve_ask(struct gen *g, const uint8_t *p, size_t n, dns_serve_cb *cb, void *arg);
+int dns_serve_ask(struct gen *g, const uint8_t *p, size_t n, bool udp, dns_serve_cb *cb, void *arg);
 void dns_serve_start(struct gen *g);
 /* Stops reading; questions in flight are still answered, and so are those that TCP clients send until they are idle. */
 void dns_serve_pause(struct gen *g);

@@ -156,7 +156,7 @@ on_answer(void *arg, int err, const uint8_t *msg, size_t n)
 {
 	struct query *q = arg;
 
-	if (q->tcp && q->client == NULL)
+	if (q->tcp && q->client == NULL && q->cb == NULL)
 		serve_query_free(q);
 	else if (err != 0 || msg == NULL)
 		serve_finish(q, -E_DNS);

@@ -7,6 +7,7 @@
 
 extern const struct outbound_type outbound_direct, outbound_compatible;			/* direct.c */
 extern const struct outbound_type outbound_reject, outbound_reject_drop, outbound_pass;	/* builtin.c */
+extern const struct outbound_type outbound_dns;
 extern const struct outbound_type outbound_socks5;
 extern const struct outbound_type outbound_http;
 

@@ -348,7 +348,7 @@ static const struct row rows[] = {
 	{ "shadowquic", NEEDS("server", "port", "username", "password"), NULL },
 	{ "openvpn", NEEDS("server", "port", "ca"), NULL },
 	{ "zerotier", NEEDS("network"), NULL },
-	{ NULL, NULL, NULL }	/* dns, tailscale, rematch: nothing */
+	{ NULL, NULL, NULL }	/* tailscale, rematch: nothing */
 };
 
 static int
@@ -391,7 +391,7 @@ packet_nothing(struct outbound *ob, const struct dial *dial)
 
 #define ROW(yaml, api, extra) { .name = (yaml), .api_name = (api), .flags = OB_TCP | OB_UNSPOKEN | (extra), .size = sizeof(struct outbound), \
 	.init = init, .dial = dial_nothing, .packet = packet_nothing }
-/* OB_UDP here: always on (QUIC, dns); the others have it by their `udp` key. */
+/* OB_UDP here: always on (QUIC); the others have it by their `udp` key. */
 const struct outbound_type unspoken_types[] = {
 	ROW("ss", "Shadowsocks", 0), ROW("ssr", "ShadowsocksR", 0), ROW("snell", "Snell", OB_UOT), ROW("vmess", "Vmess", OB_UOT),
 	ROW("vless", "Vless", OB_UOT), ROW("trojan", "Trojan", OB_UOT), ROW("anytls", "AnyTLS", OB_UOT),
@@ -401,5 +401,5 @@ const struct outbound_type unspoken_types[] = {
 	ROW("mieru", "Mieru", 0), ROW("sudoku", "Sudoku", 0), ROW("masque", "Masque", 0), ROW("trusttunnel", "TrustTunnel", 0),
 	ROW("shadowquic", "ShadowQuic", OB_UDP), ROW("openvpn", "OpenVPN", 0), ROW("tailscale", "Tailscale", 0),
 	    ROW("zerotier", "ZeroTier", 0),
-	ROW("dns", "Dns", OB_UDP), ROW("rematch", "Rematch", 0), { .name = NULL }
+	ROW("rematch", "Rematch", 0), { .name = NULL }
 };

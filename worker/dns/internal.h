@@ -12,6 +12,7 @@
 #include "worker/dns/config.h"
 #include "worker/dns/fakeip.h"
 #include "worker/dns/resolver.h"
+#include "worker/dns/serve.h"
 #include "worker/gen.h"
 #include "worker/loop/loop.h"
 
@@ -75,8 +76,7 @@ struct system_list {		/* of resolv.conf; read when the first list needs it */
 	struct ip ips[SYSTEM_SERVERS_MAX];
 };
 
-/* The DNS server's door, for link.c, which must not need the server: dns_serve_ask() of serve.h, for this worker itself. */
-typedef void dns_serve_cb(void *arg, int err, const uint8_t *msg, size_t n);
+/* The DNS server's door, for link.c, which must not need the server: dns_serve_ask(), for this worker itself. */
 typedef int dns_serve_fn(struct gen *g, const uint8_t *p, size_t n, bool udp, dns_serve_cb *cb, void *arg);
 
 struct link;

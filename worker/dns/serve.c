@@ -22,7 +22,6 @@
 #include "common/strutil.h"
 #include "worker/dns/fakeip.h"
 #include "worker/dns/internal.h"
-#include "worker/dns/link.h"
 #include "worker/dns/reply.h"
 #include "worker/dns/serve_impl.h"
 #include "worker/worker.h"
@@ -189,30 +188,13 @@ serve_limit(const struct query *q)
 	return q->tcp ? DNS_MSG_MAX : q->q.udp_size;
 }
 
-/* Whoever asked within the process hears of an error, beside the SERVFAIL that a client gets. */
-static void
-tell(struct query *q, int n)
-{
-	dns_serve_cb *cb = q->cb;
-	struct serve *s = q->s;
-	void *arg = q->arg;
-
-	int err = n > 0 ? 0 : n < 0 ? -n : E_PROTO;
-
-	if (n < 0)
-		n = dns_reply_empty(&q->q, serve_room(s), serve_limit(q), DNS_R_SERVFAIL);
-	serve_query_free(q);
-	s->answered++;
-	cb(arg, err, serve_room(s), n > 0 ? (size_t)n : 0);
-}
-
 void
 serve_finish(struct query *q, int n)
 {
 	struct client *c = q->client;
 
 	if (q->cb != NULL) {
-		tell(q, n);
+		serve_tell(q, n);
 		return;
 	}
 	if (n < 0)
@@ -400,9 +382,8 @@ on_leave(struct ev_loop *ev, ev_timer *t, int revents)
 	fakeip_unlead(g);
 }
 
-/* The server, without sockets at first; NULL: no memory. */
-static struct serve *
-server_get(struct gen *g)
+struct serve *
+serve_get(struct gen *g)
 {
 	struct serve *s = server_of(g);
 
@@ -443,8 +424,6 @@ set_sockets(struct serve *s, const struct msg_listen *key, int udp, int tcp)
 	}
 }
 
-static dns_serve_fn ask_here;
-
 int
 dns_serve_open(struct gen *g, char *why, size_t cap)
 {
@@ -453,7 +432,7 @@ dns_serve_open(struct gen *g, char *why, size_t cap)
 	struct serve *s;
 
 	if (g->resolver != NULL)
-		g->resolver->serve = ask_here;
+		g->resolver->serve = serve_ask_here;
 	if (!read_listen(g, &key))
 		return 0;
 	rc = ask(g, &key, LISTEN_UDP, &udp, why, cap);
@@ -462,7 +441,7 @@ dns_serve_open(struct gen *g, char *why, size_t cap)
 	rc = ask(g, &key, LISTEN_TCP, &tcp, why, cap);
 	if (rc == 0 && (udp == -1 || tcp == -1))
 		return 0;
-	s = rc == 0 ? server_get(g) : NULL;
+	s = rc == 0 ? serve_get(g) : NULL;
 	if (s != NULL) {
 		set_sockets(s, &key, udp, tcp);
 		return 0;
@@ -485,7 +464,7 @@ dns_serve_adopt(struct gen *g, const struct msg_listen *key, int fd)
 
 	if ((key->flags & LISTEN_LEAD) == 0 || !read_listen(g, &own) || own.port != key->port || !ip_equal(&own.ip, &key->ip))
 		return -E_NOTFOUND;
-	s = server_get(g);
+	s = serve_get(g);
 	if (s == NULL)
 		return -E_NOMEM;
 	if ((udp ? s->udp : s->tcp) != -1)
@@ -509,72 +488,6 @@ dns_serve_return(struct gen *g)
 	}
 	dns_serve_pause(g);
 	ev_timer_again(s->loop->ev, &s->leave);
-}
-
-/* ---- questions that came on other ways */
-
-static int
-ask_here(struct gen *g, const uint8_t *p, size_t n, bool udp, dns_serve_cb *cb, void *arg)
-{
-	struct serve *s = g->resolver != NULL && g->resolver->conf.enable ? server_get(g) : NULL;
-	struct query *q;
-
-	if (s == NULL)
-		return -E_UNSUP;
-	q = n <= QUESTION_MAX ? serve_query_new(s, NULL) : NULL;
-	if (q == NULL)
-		return -E_LIMIT;
-	q->tcp = !udp;
-	q->cb = cb;
-	q->arg = arg;
-	serve_query_run(q, p, n);
-	return 0;
-}
-
-struct forward {		/* a question at the lead; at most DNS_SERVE_QUESTIONS_MAX */
-	struct link_ask ask;
-	struct gen *g;
-	dns_serve_cb *cb;
-	void *arg;
-	bool udp;
-	size_t n;
-	uint8_t question[];
-};
-static unsigned n_forwards;
-
-static void
-on_forwarded(void *arg, int err, const uint8_t *msg, size_t n, bool keep)
-{
-	struct forward *f = arg;
-	int rc;
-
-	(void)keep;
-	n_forwards--;
-	if (err != -E_AGAIN) {
-		f->cb(f->arg, err, msg, n);
-	} else {
-		rc = ask_here(f->g, f->question, f->n, f->udp, f->cb, f->arg);
-		if (rc != 0)
-			f->cb(f->arg, -rc, NULL, 0);
-	}
-	free(f);
-}
-
-int
-dns_serve_ask(struct gen *g, const uint8_t *p, size_t n, bool udp, dns_serve_cb *cb, void *arg)
-{
-	struct forward *f;
-
-	if (g->resolver == NULL || !g->resolver->conf.enable || !link_asks(g->resolver))
-		return ask_here(g, p, n, udp, cb, arg);
-	f = n <= QUESTION_MAX && n_forwards < DNS_SERVE_QUESTIONS_MAX ? malloc(sizeof(*f) + n) : NULL;
-	if (f == NULL)
-		return -E_LIMIT;
-	*f = (struct forward){ .g = g, .cb = cb, .arg = arg, .udp = udp, .n = n };
-	memcpy(f->question, p, n);
-	n_forwards++;
-	link_serve(g->resolver, &f->ask, f->question, n, udp, on_forwarded, f);
-	return 0;
 }
 
 void

@@ -87,6 +87,7 @@ serve_room(struct serve *s)
 }
 
 /* serve.c */
+struct serve *serve_get(struct gen *g);			/* the server, without sockets at first; NULL: no memory */
 struct share *serve_share(struct serve *s, const struct ip *ip);
 struct query *serve_query_new(struct serve *s, struct share *share);	/* NULL: too many are in flight, of all or of the share */
 size_t serve_limit(const struct query *q);		/* of the reply's length */
@@ -94,6 +95,10 @@ size_t serve_limit(const struct query *q);		/* of the reply's length */
 void serve_finish(struct query *q, int n);
 void serve_query_free(struct query *q);			/* without an answer */
 void serve_lose(struct serve *s, const char *why);	/* counts a question without answer, and logs it now and then */
+
+/* serve_ask.c */
+void serve_tell(struct query *q, int n);		/* serve_finish() of a question without a client */
+int serve_ask_here(struct gen *g, const uint8_t *p, size_t n, bool udp, dns_serve_cb *cb, void *arg);	/* dns_serve_ask() by this worker */
 
 /* stages.c */
 void serve_query_run(struct query *q, const uint8_t *p, size_t n);	/* q belongs to its stages from here on */

@@ -279,8 +279,8 @@ def test_dns_works_before_its_lists_come():
     with Site(site=404) as site, Core(config(site, conf, rules=())) as core:
         core.wait_log("dns.fake-ip-filter: geosite:cn matches nothing|nameserver-policy: geosite:cn matches nothing")
         eq(ask(core, "a.test")[:7], "198.18.")
-        site.files["/site"] = geosite(cn=["a.test"])
         core.wait_log("can't download GeoSite database file: 404")
+        site.files["/site"] = geosite(cn=["a.test"])
         r = post(core)
         eq(r.status, 204, r)
         eq(ask(core, "a.test"), 5)

@@ -23,9 +23,9 @@ enum imsg_type {
 	MSG_CONF_ERR,	/* WCL>S CONFIGURING: msg_conf_err; the sender then waits for its end */
 	MSG_SERVE,	/* S>W	READY: start accepting */
 	MSG_DRAIN,	/* S>W	SERVING: stop accepting, hand over, keep what cannot move, exit when empty */
-	MSG_HANDOFF,	/* S>W	to both ends before DRAIN or RETURN: msg_handoff, 1 fd, a channel between an old and a new worker */
+	MSG_HANDOFF,	/* S>W	to both ends before DRAIN or RETURN, and while one drains: msg_handoff, 1 fd, a channel between an old and a new worker */
 	MSG_STOP,	/* S>WCN msg_stop: end now or when the connections ended (N: its workers), at most grace_ms from now */
-	MSG_PING,	/* S>WC	any; answered by MSG_PONG with the same id through the loop */
+	MSG_PING,	/* S>WC	any; answered by MSG_PONG with the same id through the loop; id not 0, DRAINING: when the UDP sessions are given */
 	MSG_PONG,	/* WC>S */
 	MSG_ADOPT,	/* S>W	SERVING: msg_adopt, n fds: slots of a worker that died; this one reads them, too, until they are asked back */
 	MSG_RETURN,	/* S>W	SERVING: msg_return, after HANDOFF to the worker that reads those slots from now on */
@@ -137,8 +137,10 @@ struct msg_stop { uint32_t grace_ms, flags; };	/* STOP_* */
 enum { STOP_RELIEVED = 1 /* C: another one has the listeners; end when every client has its answer, at the latest after grace_ms */ };
 
 /* sender 1: this end gives. peer_workers: of the generation at the other end; a UDP session goes to worker slot % peer_workers of it. primary: the
- * channel that connections take, which belong to no slot any more; an old worker has one. */
-struct msg_handoff { uint32_t peer_generation, peer_index, peer_workers; uint16_t sender, primary; };
+ * channel that connections take, which belong to no slot any more; an old worker has one, and a later one takes the place of the one before. LATE: only
+ * connections come by it. */
+enum { HANDOFF_PRIMARY = 1, HANDOFF_LATE = 2 };
+struct msg_handoff { uint32_t peer_generation, peer_index, peer_workers; uint16_t sender, flags; };
 struct msg_return { uint32_t index, reserved; };	/* whose slots */
 struct msg_replace_me { uint64_t used, limit; };
 

@@ -4,7 +4,8 @@
  *
  *   request -> LOADING (a loader makes the tree) -> STARTING (N workers build it, READY each) -> CONTROLLER (SIGHUP only: it adopts its keys)
  *           -> PROVING (every worker answers a ping through its loop, every listener accepts) -> switch: g DRAIN, g+1 SERVE
- *           -> SETTLING (every worker of g has stopped accepting) -> answer: no connection that comes after it meets the old configuration.
+ *           -> SETTLING (every worker of g has stopped accepting and given its UDP sessions) -> answer: no connection that comes after it meets the
+ *           old configuration, and the next switch does not meet sessions on their way.
  * RELOAD_SAME begins at STARTING with the serving tree.
  *
  * DRAIN goes out before SERVE: a listener's queue waits the moment between, and a datagram is not read by two. One at a time; RELOADS_MAX wait. */
@@ -612,6 +613,7 @@ switch_to(struct sup *s)
 		messages_set_state(g->worker[i], CH_SERVING);
 		controller_introduce(s, g->worker[i]);
 	}
+	workers_rehome(s);	/* of the generations before old */
 	if (s->controller != NULL && s->controller->state == CH_READY)
 		controller_serve(s);
 	if (old != NULL && living(old) > 0)

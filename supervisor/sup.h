@@ -75,6 +75,7 @@ struct child {
 	bool stopping;			/* told to end: its end is no crash */
 	bool wants_helper;		/* worker: it asks the nethelper */
 	ev_tstamp helper_asked;		/* when it last asked for a channel to it */
+	pid_t heir;			/* worker that drains: the one that takes its connections; 0 = none, or another supervisor knew */
 	uint32_t log_lost;
 	ev_tstamp started;
 	ev_tstamp asked;		/* when the watchdog's ping went out that it has not answered yet; 0 = none */

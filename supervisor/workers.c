@@ -76,18 +76,20 @@ workers_start(struct generation *g, uint32_t index, unsigned keep, struct child 
 /* ---- hand-over */
 
 static void
-channel(struct child *from, struct child *to, bool primary)
+channel(struct child *from, struct child *to, uint16_t flags)
 {
 	struct msg_handoff give = { .peer_generation = to->gen->number, .peer_index = to->index, .peer_workers = (uint32_t)to->gen->n_workers,
-		.sender = 1, .primary = primary };
+		.sender = 1, .flags = flags };
 	struct msg_handoff take = { .peer_generation = from->gen->number, .peer_index = from->index, .peer_workers = (uint32_t)from->gen->n_workers,
-		.primary = primary };
+		.flags = flags };
 	int pair[2];
 
 	if (from->ipc != to->ipc || imsg_pair(pair) != 0)	/* workers speak their own version only: it drains */
 		return;
 	child_send(to, MSG_HANDOFF, 0, &take, sizeof take, pair[1]);
 	child_send(from, MSG_HANDOFF, 0, &give, sizeof give, pair[0]);
+	if (flags & HANDOFF_PRIMARY)
+		from->heir = to->pid;
 }
 
 /* The heirs are the one that takes the connections, and those that have the slots this worker read: its UDP sessions must be where their clients'
@@ -102,18 +104,50 @@ workers_drain(struct child *w, struct generation *to)
 			heirs |= 1u << slot % n;
 	for (uint32_t i = 0; i < n; i++)
 		if ((heirs & 1u << i) != 0 && to->worker[i] != NULL)
-			channel(w, to->worker[i], i == primary);
+			channel(w, to->worker[i], i == primary ? HANDOFF_PRIMARY : 0);
 	child_send(w, MSG_DRAIN, 0, NULL, 0, -1);
 	messages_set_state(w, CH_DRAINING);
 }
-
-/* ---- who leads for DNS: worker 0, or who reads its listeners */
 
 static bool
 serves(const struct child *c)
 {
 	return c != NULL && c->state == CH_SERVING && !c->stopping;
 }
+
+static struct child *
+heir_of(const struct child *w, const struct generation *g)
+{
+	uint32_t n = (uint32_t)g->n_workers;
+
+	for (uint32_t i = 0; i < n; i++)
+		if (serves(g->worker[i]) && g->worker[i]->pid == w->heir)
+			return g->worker[i];
+	return NULL;
+}
+
+void
+workers_rehome(struct sup *s)
+{
+	struct generation *g = s->serving;
+
+	list_each(k, &s->children) {
+		struct child *w = container_of(k, struct child, link);
+
+		if (w->role != ROLE_WORKER || w->state != CH_DRAINING || w->stopping || w->gen == NULL || heir_of(w, g) != NULL)
+			continue;
+		for (uint32_t i = 0; i < (uint32_t)g->n_workers; i++) {
+			struct child *to = g->worker[(w->index + i) % (uint32_t)g->n_workers];
+
+			if (serves(to)) {
+				channel(w, to, HANDOFF_PRIMARY | HANDOFF_LATE);
+				break;
+			}
+		}
+	}
+}
+
+/* ---- who leads for DNS: worker 0, or who reads its listeners */
 
 static void
 link_one(struct child *lead, struct child *other)
@@ -198,7 +232,7 @@ give_back(struct generation *g, struct child *c)
 	g->reader[c->index] = (uint8_t)c->index;
 	if (reader == c->index || reader == NOBODY || !serves(g->worker[reader]))
 		return;
-	channel(g->worker[reader], c, false);
+	channel(g->worker[reader], c, 0);
 	child_send(g->worker[reader], MSG_RETURN, 0, &m, sizeof m, -1);
 }
 
@@ -264,6 +298,7 @@ workers_gone(struct generation *g, struct child *c)
 	if (g->worker[i] != NULL || c->state == CH_DRAINING)	/* one that had been replaced */
 		return;
 	take_over(g, i);
+	workers_rehome(s);
 	if (upgrade_crashed(s, g) || lastgood_crashed(s, g))
 		return;
 	if (g->successor[i] != NULL) {
@@ -293,6 +328,7 @@ workers_ready(struct child *c)
 	messages_set_state(c, CH_SERVING);
 	workers_link(g, c);
 	take_orphans(g, c);
+	workers_rehome(c->sup);
 	controller_introduce(c->sup, c);
 	if (old != NULL && old != c && old->state == CH_DRAINING)
 		controller_draining(c->sup, old);

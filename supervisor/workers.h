@@ -10,6 +10,8 @@ int workers_count(const struct msg_job_done *o);
 struct child *workers_start(struct generation *g, uint32_t index, unsigned keep, struct child **at);
 /* Channels to its heirs in that generation (which are READY and serve next), then DRAIN. */
 void workers_drain(struct child *w, struct generation *to);
+/* Every worker that drains has a channel to one that serves: what it could not give yet must not be left behind when its first heir drains or dies. */
+void workers_rehome(struct sup *s);
 
 /* Of the generation that serves: */
 void workers_gone(struct generation *g, struct child *c);	/* c is out of g already: its slots go to another, and a new one is started */

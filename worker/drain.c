@@ -26,7 +26,7 @@ drain_check(struct worker *w)
 {
 	if (w->draining && !stopping && w->loop.now_ms - began_ms < LINGER_MS)
 		return;
-	if ((w->draining || stopping) && w->n_conns == 0 && !handoff_busy() && dns_serve_pending(w->gen) == 0 &&
+	if ((w->draining || stopping) && w->n_conns == 0 && (!handoff_busy() || stopping) && dns_serve_pending(w->gen) == 0 &&
 	    resolver_pending(w->gen) == 0)
 		ipc_end(w);
 }

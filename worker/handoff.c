@@ -15,10 +15,19 @@
  * that cannot move (its packet side has state here, or is still being set up) stays and answers through the listener's socket; if its client sends
  * more, the new worker begins another. TCP connections belong to no slot: they all go to the primary heir.
  *
+ * An old worker's primary heir may drain itself, or die, before all is given (a connection in its handshake cannot move yet): the supervisor then opens
+ * another channel to a worker that serves (LATE), and the one before is closed when all it was sent is acknowledged. A worker does not end while others
+ * have a channel to give by, and what comes while it drains goes on at once. With UDP the order matters: MOVE_DONE goes out only when nothing more comes
+ * from those before, and the supervisor's ping is answered only then, so that the next reload does not overtake.
+ *
+ * What was sent is kept, bytes and fds, until it is acknowledged: when the receiver dies before that, its connections come back to life here and wait for
+ * the next heir. Adopting and acknowledging is one turn of the receiver, so nothing has been read from them there.
+ *
  * Fds in flight count against the user's limit (design 7), so at most HANDOFF_FDS of a channel are un-acknowledged. Each object carries the number of
  * its fds before its state. What cannot be frozen stays and drains; what is in its handshake or dial is tried again a little later. */
 #include "worker/handoff.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -33,21 +42,23 @@
 #include "worker/inbound/socks.h"
 
 enum { HANDOFF_FDS = 240, HANDOFF_BYTES = IMSG_BODY_MAX - 512, FLIGHT_MAX = 16 /* messages */,
-       HEIRS_MAX = 32, GIVERS_MAX = 64 /* of all old generations that drain */, ADOPT_MS = 200 };
+       HEIRS_MAX = 64, GIVERS_MAX = 512 /* all workers of all old generations */, ADOPT_MS = 1000 };
 static const double again_s = 0.25;	/* connections that were still being set up */
 
 struct batch {
 	uint32_t count;
-	int nfds;
+	int nfds;		/* the next ones of heir.fds */
+	struct wire body;	/* owns */
 };
 struct heir {			/* a channel to a new worker */
 	struct peer peer;
 	struct worker *w;
 	bool open, done;	/* done: MOVE_DONE was sent */
+	bool primary;
 	struct msg_handoff to;
 	struct batch flight[FLIGHT_MAX + 1];	/* sent and not acknowledged, oldest first */
 	unsigned in_flight;
-	int nfds;		/* of those */
+	int fds[HANDOFF_FDS], nfds;	/* of those; owns */
 };
 struct giver {			/* a channel from an old worker */
 	struct peer peer;
@@ -58,14 +69,79 @@ struct giver {			/* a channel from an old worker */
 static struct heir heirs[HEIRS_MAX];
 static ev_timer again, held;
 static unsigned n_givers, n_waited_for;
+static bool waited_enough;
 
 bool
 handoff_busy(void)
 {
+	if (n_givers > 0)
+		return true;
 	for (int i = 0; i < HEIRS_MAX; i++)
 		if (heirs[i].open && heirs[i].in_flight > 0)
 			return true;
 	return false;
+}
+
+bool
+handoff_udp_given(void)
+{
+	for (int i = 0; i < HEIRS_MAX; i++)
+		if (heirs[i].open && !heirs[i].done)
+			return false;
+	return true;
+}
+
+/* ---- a message of connections, taken where it arrives or where it comes back to */
+
+static struct inbound *
+inbound_of(const struct gen *g, const struct conn *c)
+{
+	for (int i = 0; i < g->n_inbounds; i++)
+		if (g->inbounds[i]->key.port == c->meta.in_port && str_equal(g->inbounds[i]->name, c->meta.in_name))
+			return g->inbounds[i];
+	return NULL;
+}
+
+static bool
+take(struct worker *w, struct wire *one, const int *fds, int n)
+{
+	struct conn *c = conn_thaw(w, one, fds, n);
+
+	if (c == NULL)
+		return false;
+	if (c->control) {
+		c->inbound = inbound_of(w->gen, c);
+		socks_control(c);
+	}
+	return true;
+}
+
+/* Every connection of a MOVE; takes fds in every case. How many live here now. */
+static uint32_t
+take_all(struct worker *w, struct wire *b, const int *fds, int nfds)
+{
+	struct msg_move m;
+	uint32_t done = 0;
+	int at = 0;
+
+	if (wire_get(b, &m, sizeof m) != 0)
+		m.count = 0;
+	for (uint32_t i = 0; i < m.count; i++) {
+		const void *state;
+		size_t len;
+		uint8_t n;
+		struct wire one;
+
+		if (wire_get_u8(b, &n) != 0 || wire_get_bytes(b, &state, &len, IMSG_BODY_MAX) != 0 || n > CONN_FDS_MAX || at + n > nfds)
+			break;
+		wire_read(&one, state, len);
+		done += take(w, &one, fds + at, n);
+		at += n;
+	}
+	imsg_close_fds(fds + at, nfds - at);
+	if (done < m.count)
+		log_warn("hand-over: %u of %u connections could not be taken", m.count - done, m.count);
+	return done;
 }
 
 /* ---- giving */
@@ -90,11 +166,31 @@ begin(struct message *m)
 static void
 ship(struct heir *h, struct message *m)
 {
+	if (m->body.failed) {
+		log_error("hand-over: out of memory: %u connections are lost", m->count);
+		imsg_close_fds(m->fds, m->nfds);
+		wire_free(&m->body);
+		return;
+	}
 	wire_set_u32(&m->body, 0, m->count);
-	h->flight[h->in_flight++] = (struct batch){ m->count, m->nfds };
+	for (int i = 0; i < m->nfds; i++)
+		h->fds[h->nfds + i] = fcntl(m->fds[i], F_DUPFD_CLOEXEC, 3);
+	h->flight[h->in_flight++] = (struct batch){ m->count, m->nfds, m->body };
 	h->nfds += m->nfds;
-	if (peer_send_wire(&h->peer, MSG_MOVE, 0, &m->body, m->fds, m->nfds) != 0)
-		log_error("hand-over: %u connections were lost with their receiver", m->count);
+	/* to one that is gone: on_heir_gone() takes it back */
+	peer_send(&h->peer, MSG_MOVE, 0, m->body.p, m->body.len, m->fds, m->nfds);
+}
+
+/* The oldest that was sent is out of our hands. */
+static void
+forget_batch(struct heir *h)
+{
+	struct batch *b = &h->flight[0];
+
+	wire_free(&b->body);
+	h->nfds -= b->nfds;
+	memmove(h->fds, h->fds + b->nfds, (size_t)h->nfds * sizeof *h->fds);
+	memmove(h->flight, h->flight + 1, --h->in_flight * sizeof h->flight[0]);
 }
 
 /* Freezes one connection into the message. Its size is known only afterwards: one that does not fit any more begins the next message. *later is
@@ -181,12 +277,42 @@ send_batch(struct heir *h)
 }
 
 static void
+pay_pong(struct worker *w)
+{
+	if (w->pong_owed == 0 || !handoff_udp_given())
+		return;
+	peer_send(&w->sup, MSG_PONG, w->pong_owed, NULL, 0, NULL, 0);
+	w->pong_owed = 0;
+}
+
+static void on_held(struct ev_loop *loop, ev_timer *t, int events);
+
+/* From here on old workers have ADOPT_MS to say MOVE_DONE. */
+static void
+arm_held(struct worker *w)
+{
+	if (ev_is_active(&held))
+		return;
+	ev_timer_init(&held, on_held, ADOPT_MS / 1000.0, 0);
+	held.data = w;
+	ev_timer_start(w->loop.ev, &held);
+}
+
+static bool
+udp_complete(struct worker *w)
+{
+	if (n_waited_for == 0 || waited_enough)
+		return true;
+	arm_held(w);
+	return false;
+}
+
+static void
 heir_close(struct heir *h)
 {
 	peer_close(&h->peer);
 	h->open = false;
-	h->in_flight = 0;
-	h->nfds = 0;
+	pay_pong(h->w);
 }
 
 static void
@@ -195,15 +321,16 @@ pump(struct heir *h)
 	bool sent = true;
 
 	while (h->open && sent && h->in_flight < FLIGHT_MAX && h->nfds + CONN_FDS_MAX <= HANDOFF_FDS) {
-		if (h->done && !(h->to.primary && h->w->draining))
+		if (h->done && !(h->primary && h->w->draining))
 			break;
 		sent = send_batch(h);
-		if (!sent && !h->done) {
+		if (!sent && !h->done && udp_complete(h->w)) {
 			h->done = true;
 			sent = peer_send(&h->peer, MSG_MOVE_DONE, 0, NULL, 0, NULL, 0) == 0;
+			pay_pong(h->w);
 		}
 	}
-	if (h->open && h->done && h->in_flight == 0 && !h->to.primary)
+	if (h->open && h->done && h->in_flight == 0 && !h->primary)
 		heir_close(h);
 }
 
@@ -218,8 +345,8 @@ on_moved(struct peer *p, struct wire *b, const int *fds)
 		return -E_PROTO;
 	if (m.count < h->flight[0].count)
 		log_warn("hand-over: %u of %u connections were not taken", h->flight[0].count - m.count, h->flight[0].count);
-	h->nfds -= h->flight[0].nfds;
-	memmove(h->flight, h->flight + 1, --h->in_flight * sizeof h->flight[0]);
+	imsg_close_fds(h->fds, h->flight[0].nfds);
+	forget_batch(h);
 	pump(h);
 	drain_check(h->w);
 	return 0;
@@ -233,8 +360,15 @@ static void
 on_heir_gone(struct peer *p, const char *why)
 {
 	struct heir *h = p->arg;
+	struct wire b;
+	uint32_t back = 0;
 
-	log_debug("hand-over: %s", why);
+	while (h->in_flight > 0) {
+		wire_read(&b, h->flight[0].body.p, h->flight[0].body.len);
+		back += take_all(h->w, &b, h->fds, h->flight[0].nfds);
+		forget_batch(h);
+	}
+	log_debug("hand-over: %s; %u connections come back", why, back);
 	heir_close(h);
 }
 
@@ -259,6 +393,8 @@ open_heir(struct worker *w, int fd, const struct msg_handoff *m)
 {
 	struct heir *h = heirs;
 
+	for (int i = 0; i < HEIRS_MAX && (m->flags & HANDOFF_PRIMARY); i++)
+		heirs[i].primary = false;	/* closed by pump() when it is empty */
 	while (h < heirs + HEIRS_MAX && h->open)
 		h++;
 	if (h == heirs + HEIRS_MAX || m->peer_workers == 0) {
@@ -266,76 +402,40 @@ open_heir(struct worker *w, int fd, const struct msg_handoff *m)
 		close(fd);
 		return;
 	}
-	*h = (struct heir){ .w = w, .open = true, .to = *m };
+	*h = (struct heir){ .w = w, .open = true, .done = (m->flags & HANDOFF_LATE) != 0, .primary = (m->flags & HANDOFF_PRIMARY) != 0, .to = *m };
 	peer_open(&h->peer, w->loop.ev, fd, "new worker", heir_table, countof(heir_table), h, on_heir_gone);
 	h->peer.state = 1;
 	if (!ev_is_active(&again)) {
 		ev_timer_init(&again, on_again, 0, again_s);
 		again.data = w;
 	}
+	if (m->flags & HANDOFF_LATE)
+		handoff_give(w);
 }
 
 /* ---- taking */
-
-static struct inbound *
-inbound_of(const struct gen *g, const struct conn *c)
-{
-	for (int i = 0; i < g->n_inbounds; i++)
-		if (g->inbounds[i]->key.port == c->meta.in_port && str_equal(g->inbounds[i]->name, c->meta.in_name))
-			return g->inbounds[i];
-	return NULL;
-}
-
-static bool
-take(struct worker *w, struct wire *one, const int *fds, int n)
-{
-	struct conn *c = conn_thaw(w, one, fds, n);
-
-	if (c == NULL)
-		return false;
-	if (c->control) {
-		c->inbound = inbound_of(w->gen, c);
-		socks_control(c);
-	}
-	return true;
-}
 
 static int
 on_move(struct peer *p, struct wire *b, const int *fds)
 {
 	struct giver *g = p->arg;
-	struct msg_move m;
-	struct msg_moved done = { 0 };
-	int at = 0, total = p->cur_nfds;
+	struct msg_moved done = { .count = take_all(g->w, b, fds, p->cur_nfds) };
 
-	if (wire_get(b, &m, sizeof m) != 0)
-		return -E_PROTO;
-	for (uint32_t i = 0; i < m.count; i++) {
-		const void *state;
-		size_t len;
-		uint8_t n;
-		struct wire one;
-
-		if (wire_get_u8(b, &n) != 0 || wire_get_bytes(b, &state, &len, IMSG_BODY_MAX) != 0 || n > CONN_FDS_MAX || at + n > total)
-			break;
-		wire_read(&one, state, len);
-		done.count += take(g->w, &one, fds + at, n);
-		at += n;
-	}
-	imsg_close_fds(fds + at, total - at);
-	if (done.count < m.count)
-		log_warn("hand-over: %u of %u connections could not be taken", m.count - done.count, m.count);
 	peer_send(p, MSG_MOVED, 0, &done, sizeof done, NULL, 0);
+	if (g->w->draining)
+		handoff_give(g->w);
 	return 0;
 }
 
 static void
 read_udp(struct worker *w)
 {
-	if (!w->udp_held)
+	ev_timer_stop(w->loop.ev, &held);
+	if (w->draining)
+		handoff_give(w);	/* what came goes on, and then MOVE_DONE */
+	if (!w->udp_held || w->draining)
 		return;
 	w->udp_held = false;
-	ev_timer_stop(w->loop.ev, &held);
 	for (int i = 0; i < w->gen->n_inbounds; i++)
 		inbound_read_udp(w->gen->inbounds[i]);
 }
@@ -372,11 +472,12 @@ on_giver_gone(struct peer *p, const char *why)
 	(void)why;
 	giver_done(g);
 	n_givers--;
+	drain_check(g->w);
 	free(g);
 }
 
 static void
-open_giver(struct worker *w, int fd)
+open_giver(struct worker *w, int fd, bool late)
 {
 	struct giver *g = n_givers < GIVERS_MAX ? calloc(1, sizeof *g) : NULL;
 
@@ -386,8 +487,10 @@ open_giver(struct worker *w, int fd)
 		return;
 	}
 	n_givers++;
-	n_waited_for++;
+	waited_enough &= n_waited_for > 0;
+	n_waited_for += !late;
 	g->w = w;
+	g->done = late;
 	peer_open(&g->peer, w->loop.ev, fd, "old worker", giver_table, countof(giver_table), g, on_giver_gone);
 	g->peer.state = 1;
 }
@@ -398,6 +501,7 @@ on_held(struct ev_loop *loop, ev_timer *t, int events)
 	(void)loop;
 	(void)events;
 	log_warn("hand-over: the old workers' UDP sessions took more than %d ms", ADOPT_MS);
+	waited_enough = true;
 	read_udp(t->data);
 }
 
@@ -405,11 +509,8 @@ void
 handoff_hold(struct worker *w)
 {
 	w->udp_held = n_waited_for > 0;
-	if (!w->udp_held)
-		return;
-	ev_timer_init(&held, on_held, ADOPT_MS / 1000.0, 0);
-	held.data = w;
-	ev_timer_start(w->loop.ev, &held);
+	if (w->udp_held)
+		arm_held(w);
 }
 
 void
@@ -418,5 +519,5 @@ handoff_open(struct worker *w, int fd, const struct msg_handoff *m)
 	if (m->sender != 0)
 		open_heir(w, fd, m);
 	else
-		open_giver(w, fd);
+		open_giver(w, fd, (m->flags & HANDOFF_LATE) != 0);
 }

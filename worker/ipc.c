@@ -450,9 +450,14 @@ on_stop(struct peer *p, struct wire *b, const int *fds)
 static int
 on_ping(struct peer *p, struct wire *b, const int *fds)
 {
+	struct worker *w = p->arg;
+
 	(void)b;
 	(void)fds;
-	peer_send(p, MSG_PONG, p->cur_id, NULL, 0, NULL, 0);
+	if (w->draining && p->cur_id != 0 && !handoff_udp_given())
+		w->pong_owed = p->cur_id;	/* handoff.c sends it */
+	else
+		peer_send(p, MSG_PONG, p->cur_id, NULL, 0, NULL, 0);
 	return 0;
 }
 
@@ -565,7 +570,7 @@ static const struct imsg_handler supervisor_table[] = {
 	{ MSG_IMAGE,      "IMAGE",     CH_ANY,           sizeof(struct msg_image), sizeof(struct msg_image), 1, IMSG_FDS_UPTO,
 	    on_image },
 	{ MSG_SERVE,      "SERVE",     CH_READY,         0, 0, 0, 0, on_serve },
-	{ MSG_HANDOFF,    "HANDOFF",   CH_READY | CH_SERVING, sizeof(struct msg_handoff), sizeof(struct msg_handoff), 1, 0, on_handoff },
+	{ MSG_HANDOFF,    "HANDOFF",   CH_READY | CH_SERVING | CH_DRAINING, sizeof(struct msg_handoff), sizeof(struct msg_handoff), 1, 0, on_handoff },
 	{ MSG_ADOPT,      "ADOPT",     CH_SERVING,       sizeof(struct msg_adopt), sizeof(struct msg_adopt), LISTEN_SLOTS_MAX, IMSG_FDS_UPTO, on_adopt },
 	{ MSG_RETURN,     "RETURN",    CH_SERVING,       sizeof(struct msg_return), sizeof(struct msg_return), 0, 0, on_return },
 	{ MSG_SYSFILE,    "SYSFILE",   CH_READY | CH_SERVING, sizeof(struct msg_sysfile), sizeof(struct msg_sysfile), 1, 0, on_sysfile },

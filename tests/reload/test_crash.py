@@ -128,6 +128,49 @@ def test_a_generation_that_keeps_crashing_is_rolled_back():
         eq("rollback" in core.get("/version"), False, "another configuration has come")
 
 
+def test_kill_the_heirs():
+    """What an old worker could not give yet goes to whoever comes after its heir."""
+    with Core(CONFIG) as c:
+        ss = [lib.socks_hello(c.port["socks"]) for _ in range(20)]
+        eq(c.api("PUT", "/configs?force=true", {"path": "", "payload": ""}).status, 204)
+        for p in c.serving():
+            kill(p, signal.SIGKILL)
+        until(lambda: len(c.serving()) == 2, 5, "they are back")
+        for s in ss:
+            lib.socks_command(s, 1, "a.test", 4104)
+            pong(s)
+        until(lambda: sorted(c.pids("worker")) == sorted(c.serving()), 3, "only the serving workers are left")
+        for s in ss:
+            pong(s)
+            s.close()
+
+
+def test_kill_a_worker_that_is_being_given_to():
+    """kill -9 of new workers at any moment of the hand-over: what they had not taken yet comes back and goes to the next ones."""
+    with Core(CONFIG) as c:
+        lost = 0
+        for i in range(6):
+            ss = [c.held("a.test", 4105) for _ in range(150)]
+            old = c.serving()
+            t = threading.Thread(target=lambda: c.api("PUT", "/configs?force=true", {"path": "", "payload": ""}, timeout=60))
+            t.start()
+            until(lambda: any(p not in old for p in c.pids("worker")), 3)
+            time.sleep(0.01 * i)
+            new = [p for p in c.pids("worker") if p not in old]
+            if new:
+                kill(new[0], signal.SIGKILL)
+            t.join()
+            until(lambda: len(c.serving()) == 2, 10, "two serve")
+            until(lambda: sorted(c.pids("worker")) == sorted(c.serving()), 5, "only the serving workers are left")
+            for s in ss:
+                try:
+                    pong(s)
+                except (OSError, EOFError):
+                    lost += 1
+                s.close()
+        eq(lost <= 6 * 100, True, "lost %d of 900: more than the killed ones can have held" % lost)
+
+
 def test_kill_the_controller(core):
     s = core.held("a.test", 4105)
     ident = core.one(sourcePort=str(s.getsockname()[1]))["id"]

@@ -241,6 +241,21 @@ def test_concurrent_requests(core):
     core.held(HOST, lib.servers.port["echo"]).close()
 
 
+def test_what_was_being_set_up_follows(core):
+    """A connection in its handshake cannot move; when it can, its first heir has drained and ended, and the one after that."""
+    s = lib.socks_hello(core.port["socks"])
+    for _ in range(3):
+        reload(core)
+        time.sleep(0.2)
+    lib.socks_command(s, 1, HOST, lib.servers.port["echo"])
+    pong(s)
+    until(lambda: sorted(core.pids("worker")) == sorted(core.serving()), 3, "it has moved on: only the serving workers are left")
+    for _ in range(8):
+        reload(core)
+    pong(s)
+    s.close()
+
+
 def test_old_generations_end(core):
     for _ in range(4):
         reload(core)

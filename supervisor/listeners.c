@@ -4,7 +4,8 @@
  * resets its queue (measured). The supervisor keeps every socket open, so an accept queue outlives any worker.
  *
  * Slot 0 is bound without SO_REUSEPORT (but beside a key of ours with the same port), which is set afterwards, so another program is noticed; listen() comes only when a generation
- * serves, so one that failed never took a connection. A key goes when no child holds it. Cap: LISTENERS_MAX keys. */
+ * serves, so one that failed never took a connection. A key goes when no child holds it; a port that only draining workers hold stops
+ * listening before that. Cap: LISTENERS_MAX keys. */
 #include "supervisor/listeners.h"
 
 #include <errno.h>
@@ -492,10 +493,23 @@ listener_accepts(const struct listener *l, char *why, size_t cap)
 static int
 listeners_accept(struct sup *s, char *why, size_t cap)
 {
-	list_each(n, &s->listeners->all)
-		if (listener_accepts(container_of(n, struct listener, link), why, cap) != 0)
+	list_each(n, &s->listeners->all) {
+		const struct listener *l = container_of(n, struct listener, link);
+
+		if (l->listening && listener_accepts(l, why, cap) != 0)
 			return -E_BUSY;
+	}
 	return 0;
+}
+
+/* Somebody accepts there, or will; one that crashed is no user until it comes back. */
+static bool
+wanted(const struct listener *l)
+{
+	for (int i = 0; i < l->n_users; i++)
+		if (l->user[i]->state != CH_DRAINING)
+			return true;
+	return l->n_users == 0;
 }
 
 int
@@ -505,6 +519,8 @@ listeners_serve(struct sup *s, char *why, size_t cap)
 		struct listener *l = container_of(n, struct listener, link);
 		char text[320];
 
+		if (!wanted(l))
+			continue;
 		for (int i = 0; i < l->n_slots && !l->listening && l->key.kind != LISTEN_UDP; i++)
 			if (listen(l->fd[i], BACKLOG) == -1) {
 				snprintf(why, cap, "listen %s: %s", key_text(&l->key, text, sizeof text),
@@ -515,6 +531,37 @@ listeners_serve(struct sup *s, char *why, size_t cap)
 		store(s, l);
 	}
 	return listeners_accept(s, why, cap);
+}
+
+/* All its workers have asked for what they want: none has crashed and comes back. */
+static bool
+complete(const struct generation *g)
+{
+	for (int i = 0; i < g->n_workers; i++)
+		if (g->worker[i] == NULL || g->worker[i]->state != CH_SERVING)
+			return false;
+	return true;
+}
+
+void
+listeners_settle(struct sup *s)
+{
+	if (!complete(s->serving))
+		return;		/* the next time */
+	list_each_safe(n, tmp, &s->listeners->all) {
+		struct listener *l = container_of(n, struct listener, link);
+
+		if (l->n_users == 0) {
+			destroy(s, l);	/* of one that crashed, and whose successors do not ask for it */
+			continue;
+		}
+		if (wanted(l) || !l->listening || l->key.kind != LISTEN_TCP)
+			continue;
+		unstore(s, l);
+		for (int i = 0; i < l->n_slots; i++)
+			shutdown(l->fd[i], SHUT_RDWR);
+		l->listening = false;
+	}
 }
 
 void

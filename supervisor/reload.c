@@ -548,6 +548,7 @@ prove(struct sup *s)
 static void
 settled(struct sup *s)
 {
+	listeners_settle(s);
 	answer(s, 204, NULL, "");
 	next(s);
 }

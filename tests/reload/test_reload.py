@@ -19,6 +19,7 @@ proxy-groups:
   - {name: Pick, type: select, proxies: [up, up2]}
 listeners:
   - {name: extra, type: mixed, port: $extra, listen: 127.0.0.1}
+# $other
 rules:
   - DOMAIN-SUFFIX,tls.test,tls
   - DOMAIN-SUFFIX,up.test,up
@@ -252,6 +253,23 @@ def test_what_was_being_set_up_follows(core):
     until(lambda: sorted(core.pids("worker")) == sorted(core.serving()), 3, "it has moved on: only the serving workers are left")
     for _ in range(8):
         reload(core)
+    pong(s)
+    s.close()
+
+
+def test_a_removed_port_refuses_at_once(core):
+    """Also while the old generation drains something that came by it; and it can be had again."""
+    s = core.held("a.tls.test", 4101, "extra")
+    without = core.config.replace("  - {name: extra, type: mixed, port: %d, listen: 127.0.0.1}" % core.port["extra"], "  - {name: other, type: mixed, port: %d, listen: 127.0.0.1}" % core.port["other"])
+    for _ in range(3):
+        eq(core.api("PUT", "/configs?force=true", {"payload": without}).status, 204)
+        with socket.socket() as c:
+            eq(c.connect_ex((HOST, core.port["extra"])) != 0, True, "the port is refused")
+        core.held(HOST, lib.servers.port["echo"], "other").close()
+        reload(core)
+        core.held(HOST, lib.servers.port["echo"], "extra").close()
+        with socket.socket() as c:
+            eq(c.connect_ex((HOST, core.port["other"])) != 0, True, "the other one is")
     pong(s)
     s.close()
 

@@ -8,7 +8,8 @@
  *           old configuration, and the next switch does not meet sessions on their way.
  * RELOAD_SAME begins at STARTING with the serving tree.
  *
- * DRAIN goes out before SERVE: a listener's queue waits the moment between, and a datagram is not read by two. One at a time; RELOADS_MAX wait. */
+ * DRAIN goes out before SERVE: a listener's queue waits the moment between, and a datagram is not read by two. One at a time; RELOADS_MAX wait, also for
+ * a generation that still hands over when there are sluice.max-generations of them. */
 #include "supervisor/reload.h"
 
 #include <errno.h>
@@ -40,6 +41,7 @@
 #include "supervisor/workers.h"
 
 enum { WAITERS_MAX = 64 };
+static const double room_again_s = 0.02;
 enum phase { RL_IDLE, RL_LOADING, RL_STARTING, RL_CONTROLLER, RL_PROVING, RL_SETTLING };
 static const char *const phase_name[] = { "IDLE", "LOADING", "STARTING", "CONTROLLER", "PROVING", "SETTLING" };
 
@@ -62,6 +64,7 @@ struct reload {
 	uint32_t old;			/* number of the generation that settles, and the bits of its workers that have not answered */
 	uint32_t unsettled;
 	ev_timer timer;
+	ev_timer room;			/* looks again whether there is room for a generation */
 	ev_tstamp began;
 };
 
@@ -334,6 +337,36 @@ begin(struct sup *s, struct ask *a)
 		load(s);
 }
 
+static bool
+just_drained(const struct generation *g)
+{
+	return g->state == GEN_DRAINING && ev_now(g->sup->loop) - g->drain_since < GENERATION_GRACE_MS / 1000.0;
+}
+
+/* One more would be too many, and the oldest still hands over: closing what it has would reset connections that another moment saves. */
+static bool
+crowded(const struct sup *s)
+{
+	uint32_t n = 1;
+	bool young = false;
+
+	list_each(k, &s->generations) {
+		const struct generation *g = container_of(k, struct generation, link);
+
+		young |= n == 1 && just_drained(g);
+		n++;
+	}
+	return s->serving != NULL && young && n > s->serving->opts.max_generations;
+}
+
+static void
+on_room(struct ev_loop *loop, ev_timer *t, int events)
+{
+	(void)loop;
+	(void)events;
+	next(t->data);
+}
+
 static void
 next(struct sup *s)
 {
@@ -341,6 +374,12 @@ next(struct sup *s)
 
 	if (r->phase != RL_IDLE || r->now != NULL || list_empty(&r->queue) || s->stopping || upgrade_holds(s))
 		return;
+	if (crowded(s)) {
+		ev_timer_stop(s->loop, &r->room);
+		ev_timer_set(&r->room, room_again_s, 0);
+		ev_timer_start(s->loop, &r->room);
+		return;
+	}
 	struct ask *a = container_of(r->queue.next, struct ask, link);
 
 	list_remove(&a->link);
@@ -504,12 +543,6 @@ on_drain_timeout(struct ev_loop *loop, ev_timer *t, int events)
 	(void)events;
 	log_warn("generation %u drained for %u s: its last connections are closed (sluice.drain-timeout)", g->number, g->opts.drain_timeout_s);
 	stop_generation(g);
-}
-
-static bool
-just_drained(const struct generation *g)
-{
-	return g->state == GEN_DRAINING && ev_now(g->sup->loop) - g->drain_since < GENERATION_GRACE_MS / 1000.0;
 }
 
 static void
@@ -801,6 +834,8 @@ reload_init(struct sup *s)
 	list_init(&s->reload->queue);
 	ev_timer_init(&s->reload->timer, on_timeout, 0, 0);
 	s->reload->timer.data = s;
+	ev_timer_init(&s->reload->room, on_room, room_again_s, 0);
+	s->reload->room.data = s;
 	s->ctl_tree_fd = -1;
 	controller_init(s);
 }

@@ -37,7 +37,7 @@ enum {
 	START_TIMEOUT_S = 60,
 	PROVE_TIMEOUT_S = 5,
 	SETTLE_TIMEOUT_S = 1,
-	GENERATION_GRACE_MS = 200,	/* a generation that drains for less does not count for sluice.max-generations: most end by then */
+	GENERATION_GRACE_MS = 3000,	/* what a generation is given to hand over before one too many closes it: the next reload waits */
 	STOP_SLACK_MS = 1500,		/* after the grace: then SIGKILL; the tree ends within 2 s */
 	CHANGE_TIMEOUT_S = 6,		/* a worker that has not acknowledged by then is replaced; ports may need binding */
 	CHILDREN_MAX = 1024,		/* adopted; more generations and workers than there can be */

@@ -257,6 +257,25 @@ def test_what_was_being_set_up_follows(core):
     s.close()
 
 
+def test_reloads_without_a_pause_close_nothing(core):
+    """More than sluice.max-generations of them, while each still has what it cannot hand over yet."""
+    ss = []
+    for _ in range(8):
+        ss.append(lib.socks_hello(core.port["socks"]))
+        reload(core)
+    for s in ss[-4:]:
+        lib.socks_command(s, 1, HOST, lib.servers.port["echo"])
+        pong(s)
+    at = len(core.log())
+    for _ in range(8):
+        reload(core)
+    eq("is closed: more than" in core.log()[at:], False)
+    for s in ss[-4:]:
+        pong(s)
+    for s in ss:
+        s.close()
+
+
 def test_a_removed_port_refuses_at_once(core):
     """Also while the old generation drains something that came by it; and it can be had again."""
     s = core.held("a.tls.test", 4101, "extra")

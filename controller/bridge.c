@@ -148,6 +148,7 @@ on_peer(struct peer *p, struct wire *body, const int *fds)
 	w->peer.state = CH_SERVING;
 	list_append(&b->workers, &w->link);
 	b->nworkers++;
+	question_go_on(b);
 	return 0;
 }
 

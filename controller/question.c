@@ -2,7 +2,7 @@
 /* Questions to the workers and the supervisor, from civetweb's threads (bridge_call) and from the loop (bridge_ask). A thread
  * queues its question under the one mutex here, rings the eventfd and sleeps on the question's condition; all else happens on
  * the loop. Every question has a deadline there, so no thread sleeps for ever; a worker that goes away counts as an answer of
- * status 0.
+ * status 0, but where one of them is asked for all: then the next one is. While none serves (the only one died) questions wait.
  *
  * Owns what is queued and in flight, and the answers' memory until bridge_free(). */
 #include "controller/question.h"
@@ -76,7 +76,7 @@ on_deadline(struct ev_loop *loop, ev_timer *t, int events)
 
 	(void)loop;
 	(void)events;
-	question_end(q->ctl->bridge, q, -E_TIMEOUT);
+	question_end(q->ctl->bridge, q, q->waits ? -E_CLOSED : -E_TIMEOUT);
 }
 
 static bool
@@ -185,7 +185,8 @@ question_begin(struct bridge *b, struct question *q)
 			err = ask_supervisor(b, q) == 0 ? 0 : -E_CLOSED;
 		} else {
 			ask_workers(b, q);
-			err = q->missing > 0 ? 0 : -E_CLOSED;
+			q->waits = q->missing == 0;
+			err = 0;
 		}
 	}
 	if (err != 0) {
@@ -233,9 +234,23 @@ question_forget(struct bridge *b, const struct worker *w)
 			q->again = true;
 			q->out->n = 0;
 			ask_workers(b, q);
+			q->waits = q->missing == 0;
 		}
-		if (q->missing == 0)
+		if (q->missing == 0 && !q->waits)
 			question_end(b, q, 0);
+	}
+}
+
+void
+question_go_on(struct bridge *b)
+{
+	for (int i = 0; i < BRIDGE_INFLIGHT_MAX; i++) {
+		struct question *q = b->table[i];
+
+		if (q == NULL || !q->waits)
+			continue;
+		ask_workers(b, q);
+		q->waits = q->missing == 0;
 	}
 }
 

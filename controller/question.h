@@ -43,6 +43,7 @@ struct question {
 	struct worker *asked[BRIDGE_ANSWERS_MAX];	/* whose answer is missing, beside out->answer[] */
 	int missing, err;
 	bool again;			/* was asked of a second lead */
+	bool waits;			/* no worker serves: for the next one, or the deadline */
 	ev_timer timer;
 	struct bridge_reply *out;
 	bridge_cb *done;		/* NULL: a thread waits */
@@ -72,6 +73,8 @@ struct bridge {
 void question_end(struct bridge *b, struct question *q, int err);
 /* w answers no more: its part of every question stays at status 0. */
 void question_forget(struct bridge *b, const struct worker *w);
+/* A worker serves: what waited for one is asked. */
+void question_go_on(struct bridge *b);
 /* The eventfd rang: begins what threads and the loop queued. */
 void question_ring(struct bridge *b);
 /* The question in flight with this number, to workers or to the supervisor; NULL when it came too late. */

@@ -128,6 +128,15 @@ def test_a_generation_that_keeps_crashing_is_rolled_back():
         eq("rollback" in core.get("/version"), False, "another configuration has come")
 
 
+def test_the_api_waits_for_the_only_worker():
+    """Questions while it is away are answered by the next one."""
+    with Core(CONFIG.replace("workers: 2", "workers: 1")) as c:
+        for _ in range(3):
+            kill(c.pids("worker")[0], signal.SIGKILL)
+            for path in ("/configs", "/proxies", "/rules", "/connections"):
+                eq(c.api("GET", path).status, 200, path)
+
+
 def test_kill_the_heirs():
     """What an old worker could not give yet goes to whoever comes after its heir."""
     with Core(CONFIG) as c:

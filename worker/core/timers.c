@@ -11,8 +11,8 @@ static ev_timer tick;
 static uint64_t
 idle_limit(const struct conn *c)
 {
-	if (c->udp != NULL)
-		return UDP_IDLE_MS;
+	if (c->udp != NULL)	/* while draining only the remote's answers come here: the client's next datagram begins another one elsewhere */
+		return c->w->draining ? UDP_DRAIN_IDLE_MS : UDP_IDLE_MS;
 	if (c->dir[0].one_way || c->dir[1].one_way)
 		return ONE_WAY_IDLE_MS;
 	return c->dir[0].eof || c->dir[1].eof ? HALF_CLOSED_IDLE_MS : TCP_IDLE_MS;

@@ -128,6 +128,11 @@ probe: $(B)/tests/probe
 $(B)/tests/probe: $(call obj,$(wildcard tests/sandbox/*.c)) $(B)/libcommon.a
 	$(link) $(filter %.o,$^) $(B)/libcommon.a $(LIBS_common)
 
+# ---- the load of tests/reload/torture.py
+load: $(B)/tests/load
+$(B)/tests/load: $(call obj,$(wildcard tests/reload/load/*.c))
+	$(link) $^ -lcrypto
+
 # ---- fuzzing: tests/fuzz/fuzz_X.c with LLVMFuzzerTestOneInput, corpus in tests/fuzz/corpus/X
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 FUZZ := $(patsubst tests/fuzz/%.c,build-fuzz/%,$(FUZZ_SRC))
@@ -161,6 +166,10 @@ check-man:
 	$(Q)sh tests/check-man.sh
 run: all
 	$(Q)sh packaging/run.sh --no-install
+# N reloads under load with their share of restarts, upgrades and kills; AGAINST=PROGRAM measures another one. Root sees what a killed worker held
+N ?= 100
+reload-torture: all load
+	$(Q)python3 tests/reload/torture.py -n $(N) -v --report $(B)/torture-$(if $(AGAINST),against-)$(N).txt $(if $(AGAINST),--against $(AGAINST)) $(TORTURE) $(B)/sluice
 bench: all
 	$(Q)sh tests/bench/run.sh $(B)
 # what one look-up in compiled rule data costs
@@ -178,7 +187,7 @@ deb: all
 clean:
 	rm -rf build build-asan build-tsan build-fuzz
 help:
-	@echo "all run test unit check fuzz sim bench bench-match install deb format clean; SAN=asan|tsan WERROR=1 V=1 SEEDS= PREFIX= DESTDIR="
+	@echo "all run test unit check fuzz sim bench bench-match reload-torture install deb format clean; SAN=asan|tsan WERROR=1 V=1 SEEDS= PREFIX= DESTDIR="
 
 -include $(shell find $(B) build-fuzz -type f -name '*.d' 2>/dev/null)
-.PHONY: FORCE all unit match-ask probe fuzz fuzz-build sim test check check-layers check-banned check-man run bench bench-match format install deb clean help
+.PHONY: FORCE all unit match-ask probe load fuzz fuzz-build sim test check check-layers check-banned check-man run bench bench-match reload-torture format install deb clean help

@@ -115,7 +115,7 @@ esac
 
 title "build"
 build programs all || finish
-build "unit tests" unit probe match-ask
+build "unit tests" unit probe match-ask load
 
 title "layers, banned calls, man pages"
 for c in layers banned man; do

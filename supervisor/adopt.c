@@ -24,6 +24,7 @@
 #include "supervisor/change.h"
 #include "supervisor/child.h"
 #include "supervisor/control.h"
+#include "supervisor/generations.h"
 #include "supervisor/images.h"
 #include "supervisor/lastgood.h"
 #include "supervisor/listeners.h"
@@ -433,8 +434,9 @@ load_generation(struct sup *s, struct adopt *a)
 	if (adopt_get_time(a, &g->born) != 0 || adopt_get_time(a, &left) != 0 || adopt_get_fd(a, ADOPT_MEMFD, &g->tree_fd) != 0 ||
 	    adopt_get_opts(a, &g->opts) != 0)
 		return -E_PROTO;
+	g->drain_since = ev_now(s->loop);	/* the moment is not in the state: it is given its grace anew */
 	if (left > 0)
-		reload_drain_timer(g, left);
+		generations_drain_timer(g, left);
 	return 0;
 }
 
@@ -690,7 +692,7 @@ adopt_forget(struct sup *s)
 	list_each_safe(n, tmp, &s->children)
 		child_forget(container_of(n, struct child, link));
 	list_each_safe(n, tmp, &s->generations)
-		reload_forget_generation(container_of(n, struct generation, link));
+		generations_forget(container_of(n, struct generation, link));
 	s->serving = NULL;
 	s->controller = NULL;
 	s->ctl_tree_fd = -1;

@@ -86,8 +86,6 @@ reload_busy(const struct sup *s)
 	return s->reload->phase != RL_IDLE || s->reload->n_queued > 0;
 }
 
-/* ---- generations */
-
 static unsigned
 kept_states(const struct msg_reload *m)
 {
@@ -98,56 +96,6 @@ kept_states(const struct msg_reload *m)
 	if (!(m->flags & (RELOAD_FORCE | RELOAD_ROLLBACK)))
 		keep |= 1u << STATE_PORTS;
 	return keep;
-}
-
-static void
-free_generation(struct generation *g)
-{
-	struct sup *s = g->sup;
-
-	for (int i = 0; i < g->n_workers; i++)
-		ev_timer_stop(s->loop, &g->respawn[i]);
-	ev_timer_stop(s->loop, &g->drain_timer);
-	if (g->tree_fd != -1)
-		close(g->tree_fd);
-	list_remove(&g->link);
-	free(g);
-}
-
-static int
-living(const struct generation *g)
-{
-	int n = 0;
-
-	list_each(k, &g->sup->children)
-		n += container_of(k, struct child, link)->gen == g;
-	return n;
-}
-
-static void
-kill_generation(struct generation *g)
-{
-	list_each(k, &g->sup->children)
-		if (container_of(k, struct child, link)->gen == g)
-			child_kill(container_of(k, struct child, link));
-}
-
-/* Told to end now; false when all of them were already. */
-static bool
-stop_generation(struct generation *g)
-{
-	struct msg_stop m = { 0 };
-	bool any = false;
-
-	list_each(k, &g->sup->children) {
-		struct child *c = container_of(k, struct child, link);
-
-		if (c->gen != g || c->stopping)
-			continue;
-		c->stopping = any = true;
-		child_send(c, MSG_STOP, 0, &m, sizeof m, -1);
-	}
-	return any;
 }
 
 /* ---- answers */
@@ -190,9 +138,9 @@ refuse(struct sup *s, int status, const struct msg_conf_err *e, const char *text
 		r->loader = NULL;
 	}
 	if (r->gen != NULL) {
-		kill_generation(r->gen);
-		if (living(r->gen) == 0)
-			free_generation(r->gen);
+		generations_kill(r->gen);
+		if (generations_living(r->gen) == 0)
+			generations_free(r->gen);
 		else
 			r->gen->state = GEN_DRAINING;	/* freed with its last worker */
 		r->gen = NULL;
@@ -337,28 +285,6 @@ begin(struct sup *s, struct ask *a)
 		load(s);
 }
 
-static bool
-just_drained(const struct generation *g)
-{
-	return g->state == GEN_DRAINING && ev_now(g->sup->loop) - g->drain_since < GENERATION_GRACE_MS / 1000.0;
-}
-
-/* One more would be too many, and the oldest still hands over: closing what it has would reset connections that another moment saves. */
-static bool
-crowded(const struct sup *s)
-{
-	uint32_t n = 1;
-	bool young = false;
-
-	list_each(k, &s->generations) {
-		const struct generation *g = container_of(k, struct generation, link);
-
-		young |= n == 1 && just_drained(g);
-		n++;
-	}
-	return s->serving != NULL && young && n > s->serving->opts.max_generations;
-}
-
 static void
 on_room(struct ev_loop *loop, ev_timer *t, int events)
 {
@@ -374,7 +300,7 @@ next(struct sup *s)
 
 	if (r->phase != RL_IDLE || r->now != NULL || list_empty(&r->queue) || s->stopping || upgrade_holds(s))
 		return;
-	if (crowded(s)) {
+	if (generations_crowded(s)) {
 		ev_timer_stop(s->loop, &r->room);
 		ev_timer_set(&r->room, room_again_s, 0);
 		ev_timer_start(s->loop, &r->room);
@@ -534,37 +460,6 @@ tell_draining(struct sup *s, const struct generation *g)
 	}
 }
 
-static void
-on_drain_timeout(struct ev_loop *loop, ev_timer *t, int events)
-{
-	struct generation *g = t->data;
-
-	(void)loop;
-	(void)events;
-	log_warn("generation %u drained for %u s: its last connections are closed (sluice.drain-timeout)", g->number, g->opts.drain_timeout_s);
-	stop_generation(g);
-}
-
-static void
-limit_generations(struct sup *s, uint32_t max)
-{
-	uint32_t n = 0;
-
-	list_each(k, &s->generations)
-		n += !just_drained(container_of(k, struct generation, link));
-	list_each_safe(k, tmp, &s->generations) {
-		struct generation *g = container_of(k, struct generation, link);
-
-		if (n <= max)
-			return;
-		if (g->state != GEN_DRAINING || just_drained(g))
-			continue;
-		n--;
-		if (stop_generation(g))
-			log_warn("generation %u is closed: more than sluice.max-generations (%u) would run", g->number, max);
-	}
-}
-
 /* The last proof: READY says that a worker was built, a pong that its loop turns. */
 static void
 prove(struct sup *s)
@@ -636,7 +531,7 @@ switch_to(struct sup *s)
 			if (old->successor[i] != NULL)
 				child_kill(old->successor[i]);
 		}
-		reload_drain_timer(old, old->opts.drain_timeout_s);
+		generations_drain_timer(old, old->opts.drain_timeout_s);
 	}
 	g->state = GEN_SERVING;
 	s->serving = g;
@@ -650,15 +545,15 @@ switch_to(struct sup *s)
 	workers_rehome(s);	/* of the generations before old */
 	if (s->controller != NULL && s->controller->state == CH_READY)
 		controller_serve(s);
-	if (old != NULL && living(old) > 0)
+	if (old != NULL && generations_living(old) > 0)
 		tell_draining(s, old);
 	else if (old != NULL) {
-		free_generation(old);
+		generations_free(old);
 		old = NULL;
 	}
 	state_forget(s, kept_states(&r->now->m));
 	images_settle(s, g->number);
-	limit_generations(s, g->opts.max_generations);
+	generations_limit(s, g->opts.max_generations);
 	lastgood_serving(s, g);
 	if (s->rollback_note[0] != '\0' && !(r->now->m.flags & (RELOAD_ROLLBACK | RELOAD_SAME | RELOAD_UPGRADE))) {
 		s->rollback_note[0] = '\0';
@@ -757,9 +652,9 @@ worker_gone(struct sup *s, struct child *c, const char *why)
 		refuse(s, 500, NULL, text);
 	} else if (g->state == GEN_SERVING) {
 		workers_gone(g, c);
-	} else if (g->state == GEN_DRAINING && living(g) == 0) {
+	} else if (g->state == GEN_DRAINING && generations_living(g) == 0) {
 		log_info("generation %u has ended", g->number);
-		free_generation(g);
+		generations_free(g);
 	}
 }
 
@@ -796,28 +691,13 @@ reload_child_gone(struct sup *s, struct child *c, const char *why)
 }
 
 void
-reload_drain_timer(struct generation *g, double seconds)
-{
-	ev_timer_init(&g->drain_timer, on_drain_timeout, seconds, 0);
-	g->drain_timer.data = g;
-	ev_timer_start(g->sup->loop, &g->drain_timer);
-}
-
-void
-reload_forget_generation(struct generation *g)
-{
-	g->tree_fd = -1;
-	free_generation(g);
-}
-
-void
 reload_resume(struct sup *s)
 {
 	list_each_safe(n, tmp, &s->generations) {
 		struct generation *g = container_of(n, struct generation, link);
 
-		if (g->state != GEN_SERVING && living(g) == 0)
-			free_generation(g);
+		if (g->state != GEN_SERVING && generations_living(g) == 0)
+			generations_free(g);
 	}
 	for (int i = 0; i < s->serving->n_workers; i++)
 		if (s->serving->worker[i] == NULL)

@@ -28,7 +28,5 @@ void reload_go_on(struct sup *s);
 void reload_refuse_waiting(struct sup *s, const char *text);
 /* After an execve: the generations were put back; what is missing of them and the controller is started. */
 void reload_resume(struct sup *s);
-void reload_drain_timer(struct generation *g, double seconds);
-void reload_forget_generation(struct generation *g);	/* frees it; its fds stay open */
 
 #endif

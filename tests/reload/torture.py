@@ -134,7 +134,7 @@ class Asker(threading.Thread):
                     why = None if status == 200 else "%d %s" % (status, body[:100])
                     if why is None and not check(json.loads(body)):
                         why = "not true: %s" % body[:200]
-                except (OSError, http.client.HTTPException, ValueError) as e:
+                except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as e:
                     why = "%s: %s" % (type(e).__name__, e)
                 self.n += 1
                 if why:
@@ -189,6 +189,7 @@ sluice: {workers: %d}
         self.out = open(os.path.join(self.dir, "log"), "ab")
         self.proc = subprocess.Popen([self.path, "-d", self.dir], stdin=subprocess.DEVNULL, stdout=self.out, stderr=subprocess.STDOUT, start_new_session=True)
         self.until(self.up, 20, "the program serves")
+        time.sleep(1 if self.other else 0)     # its other listeners come after the API
 
     def up(self):
         try:
@@ -329,8 +330,8 @@ sluice: {workers: %d}
         """Whether what was answered is so."""
         try:
             rules = self.get("/rules")["rules"]
-            if rules[0]["payload"] != "rule%d.test" % self.rule:
-                self.say_wrong("%s: the rules are those of %s, not of rule%d" % (what, rules[0]["payload"], self.rule))
+            if not rules or rules[0]["payload"] != "rule%d.test" % self.rule:
+                self.say_wrong("%s: the rules are %s, not those of rule%d" % (what, rules[:1], self.rule))
             for p in self.spare:
                 s = socket.socket()
                 s.settimeout(10)
@@ -541,6 +542,63 @@ sluice: {workers: %d}
         self.stop()
         return self.result(before, during, last, base, end, took, time.monotonic() - began, sum(a.n for a in askers))
 
+    # ---- figures
+    def timed(self, name, seconds, act=None, every=0.25):
+        """What the clients see for that long, with act() every so often; the counters of it alone."""
+        self.load.say("phase")
+        end, n = time.monotonic() + seconds, 0
+        while time.monotonic() < end:
+            began = time.monotonic()
+            if act:
+                act()
+                n += 1
+            time.sleep(max(0, min(every - (time.monotonic() - began), end - time.monotonic())))
+        r = self.load.report()
+        self.rows.append((name, n, r))
+        return r
+
+    def figure(self, title, sizes, settings, steps):
+        self.sizes, self.rows = sizes, []
+        self.port = {n: free_port() for n in PORTS}
+        self.open_load(**settings)
+        self.start()
+        self.load.say("start")
+        self.opened()
+        time.sleep(1)
+        for name, act in steps:
+            self.timed(name, self.args.seconds, act)
+        r = self.load.report()
+        self.load.end()
+        self.stop()
+        bad = sum(r[k]["bad"]["all"] for k in ("churn", "ping", "busy", "assoc")) + r["udp"]["lost"] + r["dns"]["lost"] + len(self.wrong)
+        out = ["", title, "%-28s %6s %26s %26s" % ("", "times", "connect p50 p99 max ms", "message p50 p99 max ms")]
+        for name, n, r in self.rows:
+            out.append("%-28s %6d %26s %26s" % tuple([name, n] + [" ".join("%.1f" % (r[h][q] / 1000) for q in ("p50", "p99", "max")) for h in ("connect_us", "ping_us")]))
+        return out + ["failed or lost: %d" % bad], bad
+
+    def figures(self):
+        def reload():
+            self.ask("PUT", "/configs?force=true", {"path": "", "payload": ""}, (204,), "reload")
+
+        def restart():
+            self.ask("POST", "/restart", None, (200,), "restart")
+            if self.other:
+                self.until(self.up, 10, "the API is back")
+        none = {"ping": 0, "busy": 0, "assoc": 0, "tunnels": 0, "churn": 0}
+        steps = [("nothing", None), ("reloads", reload), ("nothing", None), ("restarts", restart)]
+        more = [] if self.other else [("upgrades", self.upgrade)]
+        parts = [
+            ("New connections, 300 a second, beside 100 idle ones", dict(none, churn=64, ping=100), {"rate": 300, "ping-rate": 200}, steps + more),
+            ("1,000 held connections, each a message every 100 ms", dict(none, ping=1000), {"ping-rate": 10000}, steps + more),
+            ("500 busy connections, SHA-256 of every transfer", dict(none, busy=500, ping=20), {"busy-rate": 1000, "ping-rate": 200}, steps[:2] + more)]
+        text, all_bad = ["figures of %s, %g s each row" % (self.about(), self.args.seconds)], 0
+        for p in parts:
+            out, bad = self.figure(*p)
+            text += out
+            all_bad += bad
+        text += ["what was not true: %s" % w for _, w in self.wrong[:10]]
+        return "\n".join(text) + "\n", all_bad
+
     def progress(self, i, n):
         if self.args.verbose:
             r = self.load.report()
@@ -593,8 +651,8 @@ sluice: {workers: %d}
             "held connections": "%d idle with %d messages, %d busy with %d transfers, %d MB, SHA-256 equal" % (
                 self.sizes["ping"], last["ping"]["ok"], self.sizes["busy"], last["transfers"], last["bytes"] // 1000000),
             "UDP": "%d flows, %d datagrams" % (last["udp"]["flows"], last["udp"]["sent"]), "DNS": "%d questions" % last["dns"]["sent"],
-            "API": "%d questions" % asked, "a killed worker's own": "%s, %d datagrams, %d DNS questions, %d API questions" % (
-                ", ".join("%d %s" % (n, k) for k, n in own.items()) or "none", last["udp"]["own"], last["dns"]["own"], own_api),
+            "API": "%d questions" % asked, "a killed worker's own": "%s, %d datagrams (%d astray), %d DNS questions, %d API questions" % (
+                ", ".join("%d %s" % (n, k) for k, n in own.items()) or "none", last["udp"]["own"], last["udp"]["astray"], last["dns"]["own"], own_api),
             "controller away at most": "%.2f s" % max(self.outages, default=0),
             "connect, one message, ms": "before: p50 %.1f p99 %.1f max %.1f; during: p50 %.1f p99 %.1f max %.1f" % tuple(
                 r["connect_us"][q] / 1000 for r in (before, during) for q in ("p50", "p99", "max")),
@@ -648,6 +706,8 @@ def arguments(argv=None):
     p.add_argument("--no-kills", dest="kills", action="store_false")
     p.add_argument("--only", metavar="NAMES", help="of these methods only, n times each")
     p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--figures", action="store_true", help="what reloads, restarts and upgrades cost those who use the proxy meanwhile")
+    p.add_argument("--seconds", type=float, default=8, help="of each row of the figures")
     p.add_argument("--before", type=float, default=3, help="seconds of load before the first reload")
     p.add_argument("--report", metavar="FILE", help="also written there")
     p.add_argument("--show", type=int, default=40, help="failures to list")
@@ -663,7 +723,7 @@ def main():
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     t = Torture(args, SHORT if args.short else FULL)
     try:
-        text, bad = t.run()
+        text, bad = t.figures() if args.figures else t.run()
     finally:
         t.clean()
     print(text, end="")

@@ -39,7 +39,7 @@ struct tally {
 extern struct tally tally[K_COUNT];
 extern struct counts {
 	uint64_t transfers, bytes, accepted;
-	uint64_t udp_sent, udp_answered, udp_lost, udp_own, udp_twice, udp_corrupt, udp_ports;
+	uint64_t udp_sent, udp_answered, udp_lost, udp_own, udp_twice, udp_corrupt, udp_astray, udp_ports;
 	uint64_t dns_sent, dns_answered, dns_lost, dns_own, dns_wrong, dns_twice;
 } counts;
 void tally_fail(enum kind, enum why, bool own, const char *fmt, ...) __attribute__((format(printf, 4, 5)));

@@ -124,8 +124,8 @@ tally_print(void)
 		    quantile((enum hist)h, 0.5), quantile((enum hist)h, 0.99), hist[h].max);
 	printf(",\"transfers\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"accepted\":%" PRIu64, counts.transfers, counts.bytes, counts.accepted);
 	printf(",\"udp\":{\"flows\":%u,\"sent\":%" PRIu64 ",\"answered\":%" PRIu64 ",\"lost\":%" PRIu64 ",\"own\":%" PRIu64 ",\"twice\":%" PRIu64
-	    ",\"corrupt\":%" PRIu64 ",\"ports\":%" PRIu64 "}", udp_living(), counts.udp_sent, counts.udp_answered, counts.udp_lost, counts.udp_own, counts.udp_twice,
-	    counts.udp_corrupt, counts.udp_ports);
+	    ",\"corrupt\":%" PRIu64 ",\"astray\":%" PRIu64 ",\"ports\":%" PRIu64 "}", udp_living(), counts.udp_sent, counts.udp_answered, counts.udp_lost, counts.udp_own, counts.udp_twice,
+	    counts.udp_corrupt, counts.udp_astray, counts.udp_ports);
 	printf(",\"dns\":{\"sent\":%" PRIu64 ",\"answered\":%" PRIu64 ",\"lost\":%" PRIu64 ",\"own\":%" PRIu64 ",\"wrong\":%" PRIu64 ",\"twice\":%" PRIu64 "}}\n",
 	    counts.dns_sent, counts.dns_answered, counts.dns_lost, counts.dns_own, counts.dns_wrong, counts.dns_twice);
 	fflush(stdout);

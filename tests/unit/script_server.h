@@ -4,6 +4,7 @@
 #ifndef SLUICE_TESTS_SCRIPT_SERVER_H
 #define SLUICE_TESTS_SCRIPT_SERVER_H
 
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 
@@ -31,11 +32,16 @@ static inline void *
 script_run(void *arg)
 {
 	struct script *s = arg;
+	struct pollfd first = { .fd = s->fd, .events = POLLIN };
 	struct timeval limit = { .tv_sec = 5 };
-	int fd = accept(s->fd, NULL, NULL);
 	char got[4096];
-	bool ok = fd != -1;
+	bool ok;
+	int fd;
 
+	/* accept() takes its descriptor's number before it waits: loop_init() in the other thread counts on the lowest being free */
+	(void)poll(&first, 1, -1);
+	fd = accept(s->fd, NULL, NULL);
+	ok = fd != -1;
 	(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 	for (int i = 0; ok && i < s->n; i++) {
 		const struct script_step *t = &s->step[i];

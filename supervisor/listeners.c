@@ -425,6 +425,16 @@ listeners_adopt(struct sup *s, struct child *c, uint32_t index, const struct msg
 	}
 }
 
+/* All its workers have asked for what they want: none has crashed and comes back. */
+static bool
+complete(const struct generation *g)
+{
+	for (int i = 0; i < g->n_workers; i++)
+		if (g->worker[i] == NULL || g->worker[i]->state != CH_SERVING)
+			return false;
+	return true;
+}
+
 static void
 unuse(struct sup *s, struct listener *l, const struct child *c)
 {
@@ -433,7 +443,8 @@ unuse(struct sup *s, struct listener *l, const struct child *c)
 			l->user[i] = l->user[--l->n_users];
 			break;
 		}
-	if (l->n_users == 0 && !s->stopping)
+	/* while a worker that serves is away, it may be its own: listeners_settle() looks when all are back */
+	if (l->n_users == 0 && !s->stopping && (s->serving == NULL || complete(s->serving)))
 		destroy(s, l);
 }
 
@@ -533,20 +544,10 @@ listeners_serve(struct sup *s, char *why, size_t cap)
 	return listeners_accept(s, why, cap);
 }
 
-/* All its workers have asked for what they want: none has crashed and comes back. */
-static bool
-complete(const struct generation *g)
-{
-	for (int i = 0; i < g->n_workers; i++)
-		if (g->worker[i] == NULL || g->worker[i]->state != CH_SERVING)
-			return false;
-	return true;
-}
-
 void
 listeners_settle(struct sup *s)
 {
-	if (!complete(s->serving))
+	if (s->stopping || !complete(s->serving))
 		return;		/* the next time */
 	list_each_safe(n, tmp, &s->listeners->all) {
 		struct listener *l = container_of(n, struct listener, link);

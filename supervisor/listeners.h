@@ -16,7 +16,7 @@ void listeners_child_gone(struct sup *s, struct child *c);
 /* listen() on everything that a generation or the controller holds: from now on the kernel queues connections. 0 or -E_BUSY with why filled. */
 int listeners_serve(struct sup *s, char *why, size_t cap);
 void listeners_shutdown(struct sup *s);		/* at the end: nothing is accepted any more */
-/* The old generation has stopped accepting: a port that only workers which drain still hold refuses connections from now on. Its sockets stay for their
+/* The old generation has stopped accepting, or a worker is back: a port that only workers which drain still hold refuses connections from now on. Its sockets stay for their
  * UDP sessions, and for a later generation that wants the port again. */
 void listeners_settle(struct sup *s);
 size_t listeners_count(const struct sup *s);

@@ -332,6 +332,7 @@ workers_ready(struct child *c)
 	controller_introduce(c->sup, c);
 	if (old != NULL && old != c && old->state == CH_DRAINING)
 		controller_draining(c->sup, old);
+	listeners_settle(c->sup);
 	log_info("%s serves", c->name);
 }
 

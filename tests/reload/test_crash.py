@@ -154,6 +154,22 @@ def test_kill_the_heirs():
             s.close()
 
 
+def test_a_port_outlives_its_only_worker_and_an_old_one():
+    """The old generation ends while the only worker of the new one is dead: nobody has the ports but the supervisor, and they stay."""
+    with Core(CONFIG.replace("workers: 2", "workers: 1")) as c:
+        for _ in range(3):
+            s = lib.socks_hello(c.port["socks"])           # keeps the old worker until it is closed
+            eq(c.api("PUT", "/configs?force=true", {"path": "", "payload": ""}).status, 204)
+            first = c.serving()
+            kill(first[0], signal.SIGKILL)
+            until(lambda: c.serving() not in ([], first), 5)
+            kill(c.serving()[0], signal.SIGKILL)           # its successor is put off
+            s.close()
+            for _ in range(20):
+                c.held("a.test", 4106, "mixed").close()
+            until(lambda: sorted(c.pids("worker")) == sorted(c.serving()), 3, "only the serving workers are left")
+
+
 def test_kill_a_worker_that_is_being_given_to():
     """kill -9 of new workers at any moment of the hand-over: what they had not taken yet comes back and goes to the next ones."""
     with Core(CONFIG) as c:

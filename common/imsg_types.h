@@ -25,7 +25,7 @@ enum imsg_type {
 	MSG_DRAIN,	/* S>W	SERVING: stop accepting, hand over, keep what cannot move, exit when empty */
 	MSG_HANDOFF,	/* S>W	to both ends before DRAIN or RETURN, and while one drains: msg_handoff, 1 fd, a channel between an old and a new worker */
 	MSG_STOP,	/* S>WCN msg_stop: end now or when the connections ended (N: its workers), at most grace_ms from now */
-	MSG_PING,	/* S>WC	any; answered by MSG_PONG with the same id through the loop; id not 0, DRAINING: when the UDP sessions are given */
+	MSG_PING,	/* S>WC	any; answered by MSG_PONG with the same id through the loop; W, id not 0: when no UDP session is on its way */
 	MSG_PONG,	/* WC>S */
 	MSG_ADOPT,	/* S>W	SERVING: msg_adopt, n fds: slots of a worker that died; this one reads them, too, until they are asked back */
 	MSG_RETURN,	/* S>W	SERVING: msg_return, after HANDOFF to the worker that reads those slots from now on */

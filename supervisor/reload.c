@@ -4,7 +4,7 @@
  *
  *   request -> LOADING (a loader makes the tree) -> STARTING (N workers build it, READY each) -> CONTROLLER (SIGHUP only: it adopts its keys)
  *           -> PROVING (every worker answers a ping through its loop, every listener accepts) -> switch: g DRAIN, g+1 SERVE
- *           -> SETTLING (every worker of g has stopped accepting and given its UDP sessions) -> answer: no connection that comes after it meets the
+ *           -> SETTLING (every worker of g has stopped accepting, its UDP sessions are in g+1) -> answer: no connection that comes after it meets the
  *           old configuration, and the next switch does not meet sessions on their way.
  * RELOAD_SAME begins at STARTING with the serving tree.
  *
@@ -61,8 +61,8 @@ struct reload {
 	struct child *loader;
 	struct generation *gen;		/* g+1 while it starts */
 	int pongs;			/* of its workers, while PROVING */
-	uint32_t old;			/* number of the generation that settles, and the bits of its workers that have not answered */
-	uint32_t unsettled;
+	uint32_t old;			/* number of the generation that was replaced, */
+	uint32_t unsettled[2];		/* and the bits of its workers and of those that serve now that have not answered */
 	ev_timer timer;
 	ev_timer room;			/* looks again whether there is room for a generation */
 	ev_tstamp began;
@@ -481,19 +481,27 @@ settled(struct sup *s)
 	next(s);
 }
 
+static uint32_t
+ping_all(const struct generation *g, enum child_state state)
+{
+	uint32_t asked = 0;
+
+	for (int i = 0; g != NULL && i < g->n_workers; i++)
+		if (g->worker[i] != NULL && g->worker[i]->state == state && child_send(g->worker[i], MSG_PING, g->number, NULL, 0, -1) == 0)
+			asked |= 1u << i;
+	return asked;
+}
+
 /* The ping is behind the DRAIN in the same channel. A worker that does not answer has SETTLE_TIMEOUT_S: its silence delays the answer, no more. */
 static void
 settle(struct sup *s, struct generation *old)
 {
 	struct reload *r = s->reload;
 
-	r->unsettled = 0;
 	enter(s, RL_SETTLING);
-	for (int i = 0; old != NULL && i < old->n_workers; i++)
-		if (old->worker[i] != NULL && old->worker[i]->state == CH_DRAINING &&
-		    child_send(old->worker[i], MSG_PING, old->number, NULL, 0, -1) == 0)
-			r->unsettled |= 1u << i;
-	if (r->unsettled == 0) {
+	r->unsettled[0] = ping_all(old, CH_DRAINING);
+	r->unsettled[1] = old != NULL ? ping_all(s->serving, CH_SERVING) : 0;
+	if (r->unsettled[0] == 0 && r->unsettled[1] == 0) {
 		settled(s);
 		return;
 	}
@@ -505,11 +513,12 @@ static void
 settle_one(struct sup *s, const struct generation *g, uint32_t index)
 {
 	struct reload *r = s->reload;
+	uint32_t *bits = g == s->serving ? &r->unsettled[1] : &r->unsettled[0];
 
-	if (r->phase != RL_SETTLING || g->number != r->old || !(r->unsettled & 1u << index))
+	if (r->phase != RL_SETTLING || (g != s->serving && g->number != r->old) || !(*bits & 1u << index))
 		return;
-	r->unsettled &= ~(1u << index);
-	if (r->unsettled == 0)
+	*bits &= ~(1u << index);
+	if (r->unsettled[0] == 0 && r->unsettled[1] == 0)
 		settled(s);
 }
 

@@ -36,7 +36,7 @@ enum {
 	LOADER_TIMEOUT_S = 30,
 	START_TIMEOUT_S = 60,
 	PROVE_TIMEOUT_S = 5,
-	SETTLE_TIMEOUT_S = 1,
+	SETTLE_TIMEOUT_S = 2,
 	GENERATION_GRACE_MS = 3000,	/* what a generation is given to hand over before one too many closes it: the next reload waits */
 	STOP_SLACK_MS = 1500,		/* after the grace: then SIGKILL; the tree ends within 2 s */
 	CHANGE_TIMEOUT_S = 6,		/* a worker that has not acknowledged by then is replaced; ports may need binding */

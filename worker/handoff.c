@@ -18,7 +18,8 @@
  * An old worker's primary heir may drain itself, or die, before all is given (a connection in its handshake cannot move yet): the supervisor then opens
  * another channel to a worker that serves (LATE), and the one before is closed when all it was sent is acknowledged. A worker does not end while others
  * have a channel to give by, and what comes while it drains goes on at once. With UDP the order matters: MOVE_DONE goes out only when nothing more comes
- * from those before, and the supervisor's ping is answered only then, so that the next reload does not overtake.
+ * from those before; the supervisor's ping after a switch is answered by an old worker when it has given all, by a new one when it has got all and
+ * reads, so that the next reload does not overtake.
  *
  * What was sent is kept, bytes and fds, until it is acknowledged: when the receiver dies before that, its connections come back to life here and wait for
  * the next heir. Adopting and acknowledging is one turn of the receiver, so nothing has been read from them there.
@@ -83,8 +84,10 @@ handoff_busy(void)
 }
 
 bool
-handoff_udp_given(void)
+handoff_settled(const struct worker *w)
 {
+	if (!w->draining)
+		return !w->udp_held;
 	for (int i = 0; i < HEIRS_MAX; i++)
 		if (heirs[i].open && !heirs[i].done)
 			return false;
@@ -279,7 +282,7 @@ send_batch(struct heir *h)
 static void
 pay_pong(struct worker *w)
 {
-	if (w->pong_owed == 0 || !handoff_udp_given())
+	if (w->pong_owed == 0 || !handoff_settled(w))
 		return;
 	peer_send(&w->sup, MSG_PONG, w->pong_owed, NULL, 0, NULL, 0);
 	w->pong_owed = 0;
@@ -438,6 +441,7 @@ read_udp(struct worker *w)
 	w->udp_held = false;
 	for (int i = 0; i < w->gen->n_inbounds; i++)
 		inbound_read_udp(w->gen->inbounds[i]);
+	pay_pong(w);
 }
 
 static void

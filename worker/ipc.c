@@ -454,7 +454,7 @@ on_ping(struct peer *p, struct wire *b, const int *fds)
 
 	(void)b;
 	(void)fds;
-	if (w->draining && p->cur_id != 0 && !handoff_udp_given())
+	if (p->cur_id != 0 && !handoff_settled(w))
 		w->pong_owed = p->cur_id;	/* handoff.c sends it */
 	else
 		peer_send(p, MSG_PONG, p->cur_id, NULL, 0, NULL, 0);

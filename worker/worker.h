@@ -23,7 +23,7 @@ struct worker {
 	bool lead, test;		/* index 0; -t */
 	bool built, serving, draining;
 	bool udp_held;			/* UDP listeners are not read yet: handoff.c */
-	uint32_t pong_owed;		/* id of the ping that is answered when this worker's UDP sessions are given; 0 = none */
+	uint32_t pong_owed;		/* id of the ping that handoff.c answers when UDP is settled; 0 = none */
 	bool geodata_flag;		/* -m */
 	struct list conns;		/* every struct conn, TCP and UDP; at most conn_limit */
 	uint64_t memory_limit;		/* of mem_in_use(); 0 = none; from nine tenths of it on new connections are shed, over it we ask to be replaced */

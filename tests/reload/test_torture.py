@@ -12,7 +12,7 @@ TIMEOUT = 150
 def test_the_short_form():
     if not os.access(torture.LOAD, os.X_OK):
         raise lib.Skip("no %s: make load" % os.path.relpath(torture.LOAD))
-    args = torture.arguments([lib.PROGRAM, "--short", "-n", "50" if lib.SLOW == 1 else "10", "--show", "12", "--before", "1"] + ([] if os.getuid() == 0 else ["--no-kills"]))
+    args = torture.arguments([lib.PROGRAM, "--short", "-n", "50" if lib.SLOW == 1 else "10", "--show", "12", "--before", "1"])
     t = torture.Torture(args, torture.SHORT)
     try:
         text, bad = t.run()

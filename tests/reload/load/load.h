@@ -12,7 +12,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-enum { FLOWS_MAX = 16384, CHURN_MAX = 256, UDP_MAX = 4096, RING = 64 /* unanswered datagrams of a flow */, MESSAGE = 16, TIMEOUT_MS = 10000, LOST_MS = 4000 };
+enum { FLOWS_MAX = 16384, CHURN_MAX = 256, UDP_MAX = 4096, RING = 64 /* unanswered datagrams of a flow */, MESSAGE = 16, TIMEOUT_MS = 10000, LOST_MS = 5000 };
 
 struct src {			/* what an fd in the epoll set points to */
 	int fd;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* kill -9 of one process of the proxy, and what it held: the process is stopped, the kernel is asked for all sockets, and it is killed. What was accepted
- * by then and no surviving process holds was its own (or just travels between two others, which loses nothing); what waits in an accept queue has no
+ * by then and is held by it or by no surviving process was its own (or just travels between two others, which loses nothing); what waits in an accept queue has no
  * inode and belongs to nobody. Nothing of the load runs meanwhile. Only root can read the fds of the others. */
 #include "tests/reload/load/load.h"
 
@@ -22,8 +22,8 @@ struct sock {
 	uint32_t peer_addr, inode;
 	uint16_t port, peer_port;
 };
-static uint32_t living[INODES_MAX];
-static size_t n_living;
+static uint32_t living[INODES_MAX], dying[INODES_MAX];
+static size_t n_living, n_dying;
 static struct sock tcps[SOCKS_MAX], udps[SOCKS_MAX];	/* accepted ones by the client's port */
 static size_t n_tcps, n_udps;
 
@@ -44,7 +44,7 @@ by_peer(const void *a, const void *b)
 }
 
 static void
-add_inodes(pid_t pid)
+add_inodes(pid_t pid, uint32_t *inodes, size_t *count)
 {
 	char path[64], name[64];
 	const struct dirent *e;
@@ -52,14 +52,14 @@ add_inodes(pid_t pid)
 
 	snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
 	d = opendir(path);
-	while (d != NULL && (e = readdir(d)) != NULL && n_living < INODES_MAX) {
+	while (d != NULL && (e = readdir(d)) != NULL && *count < INODES_MAX) {
 		ssize_t n = readlinkat(dirfd(d), e->d_name, name, sizeof name - 1);
 
 		if (n <= 8)
 			continue;
 		name[n] = '\0';
 		if (!strncmp(name, "socket:[", 8))
-			living[n_living++] = (uint32_t)strtoul(name + 8, NULL, 10);
+			inodes[(*count)++] = (uint32_t)strtoul(name + 8, NULL, 10);
 	}
 	if (d != NULL)
 		closedir(d);
@@ -68,7 +68,7 @@ add_inodes(pid_t pid)
 static bool
 lives(uint32_t inode)
 {
-	return bsearch(&inode, living, n_living, sizeof *living, by_number) != NULL;
+	return bsearch(&inode, living, n_living, sizeof *living, by_number) != NULL && bsearch(&inode, dying, n_dying, sizeof *dying, by_number) == NULL;
 }
 
 /* Established TCP sockets, or UDP ones, of IPv4 and IPv6. */
@@ -162,17 +162,19 @@ kill_noted(pid_t victim, const pid_t *others, int n)
 {
 	uint64_t began = clock_us();
 
-	n_living = n_tcps = n_udps = n_tcp = n_udp = 0;
+	n_living = n_dying = n_tcps = n_udps = n_tcp = n_udp = 0;
 	if (kill(victim, SIGSTOP) == 0)
 		wait_stopped(victim);
+	add_inodes(victim, dying, &n_dying);
 	dump(AF_INET, IPPROTO_TCP, tcps, &n_tcps);
 	dump(AF_INET6, IPPROTO_TCP, tcps, &n_tcps);
 	dump(AF_INET, IPPROTO_UDP, udps, &n_udps);
 	dump(AF_INET6, IPPROTO_UDP, udps, &n_udps);
 	kill(victim, SIGKILL);
 	for (int i = 0; i < n; i++)
-		add_inodes(others[i]);
-	add_inodes(getpid());
+		add_inodes(others[i], living, &n_living);
+	add_inodes(getpid(), living, &n_living);
+	qsort(dying, n_dying, sizeof *dying, by_number);
 	qsort(living, n_living, sizeof *living, by_number);
 	qsort(tcps, n_tcps, sizeof *tcps, by_peer);
 	flow_each_open(mark, NULL);

@@ -620,6 +620,10 @@ sluice: {workers: %d}
             self.say_wrong("processes %s did not end with the service" % left)
         if not self.other and self.proc.returncode not in (0, None):
             self.say_wrong("exit status %s" % self.proc.returncode)
+        with open(os.path.join(self.dir, "log"), errors="replace") as f:
+            crash = next((line for line in f if not self.other and re.search(r"Sanitizer|runtime error:|SIGSYS|SIGSEGV|SIGABRT|ended by signal (?!9|15)", line)), None)
+        if crash:
+            self.say_wrong("the log says: " + crash.strip())
 
     def api_failures(self):
         """All but the questions that a killed controller had taken."""
@@ -641,7 +645,8 @@ sluice: {workers: %d}
             "DNS questions without answer": last["dns"]["lost"], "DNS answers wrong": last["dns"]["wrong"],
             "API questions refused": len(api), "answers not true": len(self.wrong),
             "descriptors leaked": sum(grown.values()), "processes leaked": len(end["processes"]) - len(base["processes"]) + end["zombies"],
-            "MB of memory grown": memory if memory > max(2, base["pss"] / 1024 * 0.1) else 0}
+            # a sanitizer keeps what is freed
+            "MB of memory grown": memory if memory > max(2, base["pss"] / 1024 * 0.1) and "san/" not in self.args.program else 0}
         lines = ["%-34s %s" % (k, v) for k, v in zero.items()]
         own = {k: last[k]["own"]["all"] for k in kinds if last[k]["own"]["all"]}
         about = {

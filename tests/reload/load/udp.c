@@ -35,13 +35,14 @@ static uint32_t dns_seq;
 static struct sockaddr_in dns_at;
 
 static void
-lose(struct sent *s)
+lose(const struct udp *u, struct sent *s)
 {
 	if (s->own)
 		counts.udp_own++;
 	else {
 		counts.udp_lost++;
-		tally_note("{\"event\":\"lost\",\"kind\":\"udp\",\"at\":%.6f,\"text\":\"datagram %u\"}", (double)s->at / 1e6, s->seq);
+		tally_note("{\"event\":\"lost\",\"kind\":\"udp\",\"at\":%.6f,\"text\":\"datagram %u of flow %u, seen last from port %u\"}", (double)s->at / 1e6, s->seq,
+		    (unsigned)(u - udps), ntohs(serve_udp_port((uint32_t)(u - udps))));
 	}
 	s->at = 0;
 }
@@ -136,7 +137,7 @@ send_one(struct udp *u)
 	if (!u->ready)
 		return;
 	if (s->at != 0)
-		lose(s);
+		lose(u, s);
 	if (i < n_assoc) {
 		memcpy(p, head, sizeof head);
 		memcpy(p + 4, &target.sin_addr, 4);
@@ -279,7 +280,7 @@ udp_scan(void)
 	for (unsigned i = 0; i < n_udps; i++)
 		for (int k = 0; k < RING; k++)
 			if (udps[i].ring[k].at != 0 && now > udps[i].ring[k].at + LOST_MS * 1000)
-				lose(&udps[i].ring[k]);
+				lose(&udps[i], &udps[i].ring[k]);
 	for (size_t i = 0; i < 65536; i++)
 		if (questions[i].at != 0 && now > questions[i].at + LOST_MS * 1000) {
 			if (questions[i].own)

@@ -41,7 +41,6 @@ from lib import HOST, SECRET, alive, descendants, kill, program  # noqa: E402
 from servers import free_port  # noqa: E402
 
 LOAD = os.path.join(ROOT, "build", "tests", "load")
-PROGRAMS = ("sluice", "libexec/sluice-worker", "libexec/sluice-loader", "libexec/sluice-controller")
 PORTS = ("socks", "mixed", "http", "tunnel", "dns", "ctl", "echo", "nameserver")
 FULL = {"ping": 2000, "busy": 500, "assoc": 250, "tunnels": 250, "churn": 16}
 SHORT = {"ping": 300, "busy": 60, "assoc": 40, "tunnels": 40, "churn": 8}
@@ -102,9 +101,9 @@ class Install:
 
     @staticmethod
     def programs(path):
-        out = {}
-        for n in PROGRAMS:
-            with open(os.path.join(os.path.dirname(os.path.abspath(path)), n), "rb") as f:
+        out, top = {}, os.path.dirname(os.path.abspath(path))
+        for n in [os.path.basename(path)] + ["libexec/" + x for x in os.listdir(os.path.join(top, "libexec")) if x.startswith("sluice-")]:
+            with open(os.path.join(top, n), "rb") as f:
                 out[n] = f.read()
         return out
 
@@ -196,7 +195,7 @@ sluice: {workers: %d}
             return self.api("GET", "/version")[0] == 200
         except (OSError, http.client.HTTPException):
             if self.proc.poll() is not None:
-                raise SystemExit("the program ended:\n" + self.tail()) from None
+                raise RuntimeError("the program ended:\n" + self.tail()) from None
             return False
 
     def tail(self, n=4000):

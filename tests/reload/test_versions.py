@@ -58,7 +58,7 @@ class Installed:
 
     def put(self, ipc, broken=None):
         """That build, which calls itself so; broken: a program that works once, for the test of the configuration, and fails when it is to serve."""
-        version = self.version[:-1] + str(ipc)
+        version = self.version[:-1] + "ghijklmn"[ipc]     # no hexadecimal digit: the last one may be any
         for name in NAMES:
             with open(os.path.join(build(ipc), name), "rb") as f:
                 data = f.read().replace(self.version.encode() + b"\0", version.encode() + b"\0")

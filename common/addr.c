@@ -212,6 +212,34 @@ ip_from_sockaddr(struct ip *ip, uint16_t *port, const struct sockaddr *sa)
 		*port = host_port;
 }
 
+struct ip
+ip_from_pktinfo(struct msghdr *m)
+{
+	union sockaddr_any sa = { 0 };
+	struct ip ip = { 0 };
+
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c != NULL; c = CMSG_NXTHDR(m, c)) {
+		if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO) {
+			struct in_pktinfo i;
+
+			memcpy(&i, CMSG_DATA(c), sizeof(i));
+			sa.in.sin_family = AF_INET;
+			sa.in.sin_addr = i.ipi_addr;
+		} else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO) {
+			struct in6_pktinfo i;
+
+			memcpy(&i, CMSG_DATA(c), sizeof(i));
+			sa.in6.sin6_family = AF_INET6;
+			sa.in6.sin6_addr = i.ipi6_addr;
+		} else {
+			continue;
+		}
+		ip_from_sockaddr(&ip, NULL, &sa.sa);
+		break;
+	}
+	return ip;
+}
+
 socklen_t
 ip_to_sockaddr(union sockaddr_any *out, const struct ip *ip, uint16_t port)
 {

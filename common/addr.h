@@ -39,6 +39,8 @@ int prefix_parse(struct prefix *out, const char *s);	/* "ip/bits"; a bare ip is 
 const char *prefix_text(const struct prefix *p, char out[static ADDR_TEXT_MAX]);
 bool ip_in_prefix(const struct ip *ip, const struct prefix *p);
 
+/* The address that a datagram was sent to: IP_PKTINFO or IPV6_PKTINFO of a received message; none when the kernel did not say. */
+struct ip ip_from_pktinfo(struct msghdr *m);
 /* sockaddr <-> ip, port (host order). */
 void ip_from_sockaddr(struct ip *ip, uint16_t *port, const struct sockaddr *sa);	/* other families: none, 0 */
 socklen_t ip_to_sockaddr(union sockaddr_any *out, const struct ip *ip, uint16_t port);

@@ -160,6 +160,58 @@ ask_end(struct ask *a, int status, const char *text)
 }
 
 void
+ask_end_value(struct ctl *ctl, int err, struct bridge_reply *r, void *arg)
+{
+	struct api_req *req = ask_take(ctl, arg);
+
+	if (req == NULL)
+		return;
+	answer_value(req, err, r, "", "");
+	api_done(ctl, req);
+}
+
+void
+ask_end_empty(struct ctl *ctl, int err, struct bridge_reply *r, void *arg)
+{
+	struct api_req *req = ask_take(ctl, arg);
+
+	if (req == NULL)
+		return;
+	if (answer_status(err, r) != 200)
+		answer_error(req, err, r);
+	else
+		reply_empty(req, 204);
+	api_done(ctl, req);
+}
+
+void
+ask_end_result(struct ctl *ctl, int err, struct bridge_reply *r, void *arg)
+{
+	struct api_req *req = ask_take(ctl, arg);
+
+	if (req == NULL)
+		return;
+	answer_result(req, err, r, 204);
+	api_done(ctl, req);
+}
+
+void
+ask_end_ok(struct ctl *ctl, int err, struct bridge_reply *r, void *arg)
+{
+	struct api_req *req = ask_take(ctl, arg);
+
+	if (req == NULL)
+		return;
+	if (result_status(err, r) >= 300) {
+		answer_result(req, err, r, 200);
+	} else {
+		json_raw(req->reply, "{\"status\":\"ok\"}");
+		reply_built(req, 200);
+	}
+	api_done(ctl, req);
+}
+
+void
 ask_again(struct ask *a, uint32_t kind, unsigned ms, bridge_cb *done)
 {
 	if (start(a, BRIDGE_LEAD, MSG_QUERY, kind, -1, ms, done) != 0)

@@ -4,7 +4,9 @@
  *
  *   struct ask *a = ask_new(req);
  *   wire_put_str(&a->args, name);
- *   return ask_query(req, a, QUERY_DNS, 6000, on_dns);          // takes a and its args, whatever it returns
+ *   return ask_query(req, a, QUERY_DNS, 6000, ask_end_value);   // takes a and its args, whatever it returns
+ *
+ * Where none of the ready-made ends fits:
  *
  *   static void on_dns(struct ctl *ctl, int err, struct bridge_reply *r, void *arg) {
  *       struct api_req *req = ask_take(ctl, arg);               // frees the struct ask
@@ -57,6 +59,9 @@ void ask_order_again(struct ask *a, uint16_t type, unsigned ms, bridge_cb *done)
 struct api_req *ask_take(struct ctl *ctl, void *ask);	/* NULL: the client is gone; frees ask */
 /* Ends the request with {"message":text}. */
 void ask_end(struct ask *a, int status, const char *text);
+/* Ends for ask_query(): the value, or an empty 204, or the error. For ask_order(): an empty 204, or {"status":"ok"}, or what the
+ * MSG_RESULT says. */
+bridge_cb ask_end_value, ask_end_empty, ask_end_result, ask_end_ok;
 
 /* ---- answers */
 /* Status of the first answer of a question to workers: 200.. as given, 503 when none came. */

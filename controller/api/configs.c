@@ -20,17 +20,6 @@ configs_get(struct api_req *req)
 	return status;
 }
 
-static void
-on_result(struct ctl *ctl, int err, struct bridge_reply *r, void *arg)
-{
-	struct api_req *req = ask_take(ctl, arg);
-
-	if (req == NULL)
-		return;
-	answer_result(req, err, r, 204);
-	api_done(ctl, req);
-}
-
 /* ---- PATCH */
 
 /* cJSON keeps a number's value only, and 1.0 is no port: the tree is walked beside its text, whose numbers come in the same
@@ -126,7 +115,7 @@ configs_patch(struct api_req *req)
 	}
 	cJSON_Delete(body);
 	if (ok)
-		return ask_order(req, a, MSG_CHANGE, -1, ASK_CHANGE_MS, on_result);
+		return ask_order(req, a, MSG_CHANGE, -1, ASK_CHANGE_MS, ask_end_result);
 	if (a != NULL)
 		ask_free(a);
 	return reply_error(req, 400, "Body invalid");
@@ -170,7 +159,7 @@ start_reload(struct api_req *req, const char *path, const char *payload)
 	a = ask_new(req);
 	if (a != NULL)
 		wire_put(&a->args, &order, sizeof(order));
-	return ask_order(req, a, MSG_RELOAD, fd, ASK_RELOAD_MS, on_result);
+	return ask_order(req, a, MSG_RELOAD, fd, ASK_RELOAD_MS, ask_end_result);
 }
 
 int

@@ -28,17 +28,6 @@ static const struct {
 	{ "TA", 32768 }, { "DLV", 32769 },
 };
 
-static void
-on_answer(struct ctl *ctl, int err, struct bridge_reply *r, void *arg)
-{
-	struct api_req *req = ask_take(ctl, arg);
-
-	if (req == NULL)
-		return;
-	answer_value(req, err, r, "", "");
-	api_done(ctl, req);
-}
-
 int
 dns_query(struct api_req *req)
 {
@@ -57,7 +46,7 @@ dns_query(struct api_req *req)
 			wire_put_str(&a->args, name);
 			wire_put_u16(&a->args, types[i].number);
 		}
-		return ask_query(req, a, QUERY_DNS, DNS_MS, on_answer);
+		return ask_query(req, a, QUERY_DNS, DNS_MS, ask_end_value);
 	}
 	return reply_error(req, 400, "invalid query type");
 }

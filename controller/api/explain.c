@@ -8,17 +8,6 @@
 
 enum { EXPLAIN_MS = 8000, WORD_MAX = 1024 };	/* the resolver's own limit is 5 s */
 
-static void
-on_answer(struct ctl *ctl, int err, struct bridge_reply *r, void *arg)
-{
-	struct api_req *req = ask_take(ctl, arg);
-
-	if (req == NULL)
-		return;
-	answer_value(req, err, r, "", "");
-	api_done(ctl, req);
-}
-
 int
 rules_explain(struct api_req *req)
 {
@@ -34,5 +23,5 @@ rules_explain(struct api_req *req)
 		wire_put_str(&a->args, keys[i]);
 		wire_put_str(&a->args, word);
 	}
-	return ask_query(req, a, QUERY_EXPLAIN, EXPLAIN_MS, on_answer);
+	return ask_query(req, a, QUERY_EXPLAIN, EXPLAIN_MS, ask_end_value);
 }

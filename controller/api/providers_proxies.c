@@ -175,22 +175,6 @@ proxy_providers_member_delay(struct api_req *req)
 
 /* ---- update and check */
 
-static void
-on_done(struct ctl *ctl, int err, struct bridge_reply *r, void *arg)
-{
-	struct api_req *req;
-
-	if (answer_status(err, r) != 200) {
-		fail(ctl, arg, err, r);
-		return;
-	}
-	req = ask_take(ctl, arg);
-	if (req == NULL)
-		return;
-	reply_empty(req, 204);
-	api_done(ctl, req);
-}
-
 /* A check that takes longer than a client waits goes on: what the nodes said is seen in their history. */
 static void
 on_checked(struct ctl *ctl, int err, struct bridge_reply *r, void *arg)
@@ -198,7 +182,7 @@ on_checked(struct ctl *ctl, int err, struct bridge_reply *r, void *arg)
 	struct api_req *req;
 
 	if (err != -E_TIMEOUT) {
-		on_done(ctl, err, r, arg);
+		ask_end_empty(ctl, err, r, arg);
 		return;
 	}
 	req = ask_take(ctl, arg);
@@ -224,7 +208,7 @@ ask_lead(struct api_req *req, uint32_t kind, unsigned ms, bridge_cb *done)
 int
 proxy_providers_update(struct api_req *req)
 {
-	return ask_lead(req, QUERY_UPDATE_NODES, UPDATE_MS, on_done);
+	return ask_lead(req, QUERY_UPDATE_NODES, UPDATE_MS, ask_end_empty);
 }
 
 int

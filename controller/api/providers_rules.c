@@ -43,20 +43,6 @@ rule_providers_get(struct api_req *req)
 	return show(req, req->param[0]);
 }
 
-static void
-on_update(struct ctl *ctl, int err, struct bridge_reply *r, void *arg)
-{
-	struct api_req *req = ask_take(ctl, arg);
-
-	if (req == NULL)
-		return;
-	if (answer_status(err, r) != 200)
-		answer_error(req, err, r);
-	else
-		reply_empty(req, 204);
-	api_done(ctl, req);
-}
-
 int
 rule_providers_update(struct api_req *req)
 {
@@ -67,5 +53,5 @@ rule_providers_update(struct api_req *req)
 	a = ask_new(req);
 	if (a != NULL)
 		wire_put_str(&a->args, req->param[0]);
-	return ask_query(req, a, QUERY_UPDATE_RULES, ASK_RELOAD_MS, on_update);
+	return ask_query(req, a, QUERY_UPDATE_RULES, ASK_RELOAD_MS, ask_end_empty);
 }

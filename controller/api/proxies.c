@@ -90,17 +90,6 @@ on_refused(struct ctl *ctl, int err, struct bridge_reply *r, void *arg)
 	api_done(ctl, req);
 }
 
-static void
-on_selected(struct ctl *ctl, int err, struct bridge_reply *r, void *arg)
-{
-	struct api_req *req = ask_take(ctl, arg);
-
-	if (req == NULL)
-		return;
-	answer_result(req, err, r, 204);
-	api_done(ctl, req);
-}
-
 /* A dead member of a fallback has been tested; whatever came of it, now it is chosen. */
 static void
 on_tested(struct ctl *ctl, int err, struct bridge_reply *r, void *arg)
@@ -113,7 +102,7 @@ on_tested(struct ctl *ctl, int err, struct bridge_reply *r, void *arg)
 	change_begin(&a->args, CHANGE_SELECT);
 	wire_put_str(&a->args, a->name);
 	wire_put_str(&a->args, a->member);
-	ask_order_again(a, MSG_CHANGE, ASK_CHANGE_MS, on_selected);
+	ask_order_again(a, MSG_CHANGE, ASK_CHANGE_MS, ask_end_result);
 }
 
 static int

@@ -4,22 +4,6 @@
 #include "controller/api/ask.h"
 #include "controller/api/handlers.h"
 
-static void
-on_result(struct ctl *ctl, int err, struct bridge_reply *r, void *arg)
-{
-	struct api_req *req = ask_take(ctl, arg);
-
-	if (req == NULL)
-		return;
-	if (result_status(err, r) >= 300) {
-		answer_result(req, err, r, 200);
-	} else {
-		json_raw(req->reply, "{\"status\":\"ok\"}");
-		reply_built(req, 200);
-	}
-	api_done(ctl, req);
-}
-
 int
 restart_post(struct api_req *req)
 {
@@ -28,5 +12,5 @@ restart_post(struct api_req *req)
 
 	if (a != NULL)
 		wire_put(&a->args, &order, sizeof(order));
-	return ask_order(req, a, MSG_RELOAD, -1, ASK_RELOAD_MS, on_result);
+	return ask_order(req, a, MSG_RELOAD, -1, ASK_RELOAD_MS, ask_end_ok);
 }

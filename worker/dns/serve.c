@@ -211,35 +211,6 @@ serve_finish(struct query *q, int n)
 
 /* ---- UDP */
 
-/* Where a datagram was sent to; none when the kernel did not say. */
-static struct ip
-local_of(struct msghdr *m)
-{
-	union sockaddr_any sa = { 0 };
-	struct ip ip = { 0 };
-
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c != NULL; c = CMSG_NXTHDR(m, c)) {
-		if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO) {
-			struct in_pktinfo i;
-
-			memcpy(&i, CMSG_DATA(c), sizeof(i));
-			sa.in.sin_family = AF_INET;
-			sa.in.sin_addr = i.ipi_addr;
-		} else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO) {
-			struct in6_pktinfo i;
-
-			memcpy(&i, CMSG_DATA(c), sizeof(i));
-			sa.in6.sin6_family = AF_INET6;
-			sa.in6.sin6_addr = i.ipi6_addr;
-		} else {
-			continue;
-		}
-		ip_from_sockaddr(&ip, NULL, &sa.sa);
-		break;
-	}
-	return ip;
-}
-
 /* False when there is no room for it. */
 static bool
 packet(struct serve *s, int i)
@@ -261,7 +232,7 @@ packet(struct serve *s, int i)
 	q->mapped = peer->sa.sa_family == AF_INET6;
 	q->scope = q->mapped ? peer->in6.sin6_scope_id : 0;
 	if (s->wildcard)
-		q->local = local_of(m);
+		q->local = ip_from_pktinfo(m);
 	if (q->port == 0)
 		serve_query_free(q);		/* nowhere to answer to */
 	else

@@ -143,37 +143,6 @@ on_accept(struct ev_loop *ev, ev_io *io, int revents)
 	}
 }
 
-/* Where a datagram was sent to, IP_PKTINFO or IPV6_PKTINFO; none when the kernel did not say. */
-static struct ip
-local_of(struct msghdr *m)
-{
-	union sockaddr_any sa = { 0 };
-	struct ip ip = { 0 };
-	struct cmsghdr *c;
-	uint16_t port;
-
-	for (c = CMSG_FIRSTHDR(m); c != NULL; c = CMSG_NXTHDR(m, c)) {
-		if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO) {
-			struct in_pktinfo i;
-
-			memcpy(&i, CMSG_DATA(c), sizeof(i));
-			sa.in.sin_family = AF_INET;
-			sa.in.sin_addr = i.ipi_addr;
-		} else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO) {
-			struct in6_pktinfo i;
-
-			memcpy(&i, CMSG_DATA(c), sizeof(i));
-			sa.in6.sin6_family = AF_INET6;
-			sa.in6.sin6_addr = i.ipi6_addr;
-		} else {
-			continue;
-		}
-		ip_from_sockaddr(&ip, &port, &sa.sa);
-		break;
-	}
-	return ip;
-}
-
 static struct {			/* one batch; pages of it that no datagram reached stay untouched */
 	uint8_t data[PACKET_BATCH][DGRAM_MAX + 1];
 	uint8_t control[PACKET_BATCH][64];
@@ -210,7 +179,7 @@ on_packets(struct ev_loop *ev, ev_io *io, int revents)
 			log_debug("inbound %s: receiving failed: errno %d", inb->name, errno);
 		for (i = 0; i < n; i++) {
 			struct msghdr *m = &batch.msg[i].msg_hdr;
-			struct ip src, local = l->local.family != 0 ? l->local : local_of(m);
+			struct ip src, local = l->local.family != 0 ? l->local : ip_from_pktinfo(m);
 			uint16_t port;
 
 			ip_from_sockaddr(&src, &port, &batch.peer[i].sa);

@@ -3,7 +3,7 @@
  * tag byte, then: INT, UINT, TIME u64; STR u32 length + bytes; UUID 16 bytes; LIST values until END; MAP (u8 key length 1..255, key, value)*
  * then a 0 length. The reader (value_next) is iterative, bounds depth at VALUE_DEPTH_MAX and everything else by the data's end.
  *
- *   value_map(w); value_key(w, "name"); value_str(w, ob->name); value_key(w, "udp"); value_bool(w, true); value_map_end(w);
+ *   value_map(w); value_key_str(w, "name", ob->name); value_key_bool(w, "udp", true); value_map_end(w);
  */
 #ifndef SLUICE_COMMON_VALUE_H
 #define SLUICE_COMMON_VALUE_H
@@ -95,6 +95,35 @@ value_key(struct wire *w, const char *key)	/* 1..255 bytes; longer ones are cut,
 void value_int(struct wire *w, int64_t v);
 void value_uint(struct wire *w, uint64_t v);
 void value_time(struct wire *w, int64_t unix_ns);
+
+/* A member of a map: key and value. */
+static inline void
+value_key_str(struct wire *w, const char *key, const char *s)
+{
+	value_key(w, key);
+	value_str(w, s);
+}
+
+static inline void
+value_key_bool(struct wire *w, const char *key, bool v)
+{
+	value_key(w, key);
+	value_bool(w, v);
+}
+
+static inline void
+value_key_int(struct wire *w, const char *key, int64_t v)
+{
+	value_key(w, key);
+	value_int(w, v);
+}
+
+static inline void
+value_key_null(struct wire *w, const char *key)
+{
+	value_key(w, key);
+	value_null(w);
+}
 
 /* One step of a reader. For members of a map key/key_len are filled (lent), else key is NULL. depth counts open lists and maps after the step;
  * V_END closes the innermost. Returns 0, or -E_PROTO on bad data, -E_EOF after the outermost value. */

@@ -58,19 +58,12 @@ key_uint(struct wire *w, const char *key, uint64_t v)
 }
 
 static void
-key_str(struct wire *w, const char *key, const char *v)
-{
-	value_key(w, key);
-	value_str(w, v);
-}
-
-static void
 show_worker(const struct sup *s, const struct child *c, struct wire *w)
 {
 	value_map(w);
 	key_uint(w, "index", c->index);
 	key_uint(w, "pid", (uint64_t)c->pid);
-	key_str(w, "state", control_state_name(c));
+	value_key_str(w, "state", control_state_name(c));
 	key_uint(w, "connections", open_connections(s, c));
 	key_uint(w, "memory", control_resident(c));
 	value_map_end(w);
@@ -85,9 +78,9 @@ show(const struct sup *s, const struct generation *g, struct wire *w)
 	snprintf(hash, sizeof hash, "%016llx", (unsigned long long)g->hash);
 	value_map(w);
 	key_uint(w, "generation", g->number);
-	key_str(w, "state", state_name[g->state]);
-	key_str(w, "program", g->build);
-	key_str(w, "config", hash);
+	value_key_str(w, "state", state_name[g->state]);
+	value_key_str(w, "program", g->build);
+	value_key_str(w, "config", hash);
 	key_uint(w, "age", (uint64_t)(ev_now(s->loop) - g->born));
 	value_key(w, "workers");
 	value_list(w);

@@ -12,30 +12,9 @@
 static const char masked[] = "***";
 
 static void
-key_str(struct wire *w, const char *key, const char *s)
-{
-	value_key(w, key);
-	value_str(w, s);
-}
-
-static void
-key_int(struct wire *w, const char *key, int64_t v)
-{
-	value_key(w, key);
-	value_int(w, v);
-}
-
-static void
-key_bool(struct wire *w, const char *key, bool v)
-{
-	value_key(w, key);
-	value_bool(w, v);
-}
-
-static void
 key_secret(struct wire *w, const char *key, const char *s)
 {
-	key_str(w, key, s[0] != '\0' ? masked : "");
+	value_key_str(w, key, s[0] != '\0' ? masked : "");
 }
 
 static void
@@ -104,7 +83,7 @@ show_secret_map(struct wire *w, const struct cfg_node *n)
 	value_map(w);
 	cfg_each(c, n)
 		if (cfg_key(c) != NULL)
-			key_str(w, cfg_key(c), masked);
+			value_key_str(w, cfg_key(c), masked);
 	value_map_end(w);
 }
 
@@ -121,16 +100,16 @@ show_member(struct wire *w, const struct cfg_node *section, const struct member 
 	switch (m->shape) {
 	case SHAPE_BOOL:
 		if (cfg_bool(n, "", &on, NULL) == 0 && (on || m->always))
-			key_bool(w, m->key, on);
+			value_key_bool(w, m->key, on);
 		break;
 	case SHAPE_INT:
 		if (cfg_int(n, "", INT64_MIN, INT64_MAX, &number, NULL) == 0 && (number != 0 || m->always))
-			key_int(w, m->key, number);
+			value_key_int(w, m->key, number);
 		break;
 	case SHAPE_STR:
 	case SHAPE_SECRET:
 		if (cfg_str(n, "", &text, NULL) == 0 && (text[0] != '\0' || m->always))
-			key_str(w, m->key, m->shape == SHAPE_SECRET && text[0] != '\0' ? masked : text);
+			value_key_str(w, m->key, m->shape == SHAPE_SECRET && text[0] != '\0' ? masked : text);
 		break;
 	case SHAPE_LIST:
 	case SHAPE_INTS:
@@ -218,9 +197,9 @@ show_tun(struct wire *w, const struct gen *g)
 
 	value_key(w, "tun");
 	value_map(w);
-	key_bool(w, "enable", false);
-	key_str(w, "device", device);
-	key_str(w, "stack", stack_name(tun));
+	value_key_bool(w, "enable", false);
+	value_key_str(w, "device", device);
+	value_key_str(w, "stack", stack_name(tun));
 	show_members(w, tun, before);
 	value_key(w, "inet4-address");
 	value_list(w);
@@ -248,13 +227,13 @@ show_tuic(struct wire *w, const struct cfg_node *tuic)
 
 	value_key(w, "tuic-server");
 	value_map(w);
-	key_bool(w, "enable", false);
+	value_key_bool(w, "enable", false);
 	show_members(w, tuic, members);
 	value_key(w, "mux-option");
 	value_map(w);
 	value_key(w, "brutal");
 	value_map(w);
-	key_bool(w, "enabled", false);
+	value_key_bool(w, "enabled", false);
 	value_map_end(w);
 	value_map_end(w);
 	value_map_end(w);
@@ -265,11 +244,11 @@ show_first(struct wire *w, const struct gen *g)
 {
 	const struct general *o = &g->general;
 
-	key_int(w, "port", o->port);
-	key_int(w, "socks-port", o->socks_port);
-	key_int(w, "redir-port", o->redir_port);
-	key_int(w, "tproxy-port", o->tproxy_port);
-	key_int(w, "mixed-port", o->mixed_port);
+	value_key_int(w, "port", o->port);
+	value_key_int(w, "socks-port", o->socks_port);
+	value_key_int(w, "redir-port", o->redir_port);
+	value_key_int(w, "tproxy-port", o->tproxy_port);
+	value_key_int(w, "mixed-port", o->mixed_port);
 	show_tun(w, g);
 	show_tuic(w, o->tuic_server);
 	key_secret(w, "ss-config", o->ss_config);
@@ -278,42 +257,42 @@ show_first(struct wire *w, const struct gen *g)
 	key_prefixes(w, "skip-auth-prefixes", &o->skip_auth);
 	key_prefixes(w, "lan-allowed-ips", &o->lan_allowed);
 	key_prefixes(w, "lan-disallowed-ips", &o->lan_disallowed);
-	key_bool(w, "allow-lan", o->allow_lan);
-	key_str(w, "bind-address", o->bind_address);
-	key_bool(w, "inbound-tfo", o->inbound_tfo);
-	key_bool(w, "inbound-mptcp", o->inbound_mptcp);
-	key_str(w, "mode", general_mode_name(o->mode));
-	key_bool(w, "unified-delay", o->unified_delay);
-	key_str(w, "log-level", log_level_name(o->log_level));
+	value_key_bool(w, "allow-lan", o->allow_lan);
+	value_key_str(w, "bind-address", o->bind_address);
+	value_key_bool(w, "inbound-tfo", o->inbound_tfo);
+	value_key_bool(w, "inbound-mptcp", o->inbound_mptcp);
+	value_key_str(w, "mode", general_mode_name(o->mode));
+	value_key_bool(w, "unified-delay", o->unified_delay);
+	value_key_str(w, "log-level", log_level_name(o->log_level));
 }
 
 static void
 show_rest(struct wire *w, const struct general *o)
 {
-	key_bool(w, "ipv6", o->ipv6);
-	key_str(w, "interface-name", o->interface_name);
-	key_int(w, "routing-mark", o->routing_mark);
+	value_key_bool(w, "ipv6", o->ipv6);
+	value_key_str(w, "interface-name", o->interface_name);
+	value_key_int(w, "routing-mark", o->routing_mark);
 	value_key(w, "geox-url");
 	value_map(w);
-	key_str(w, "geo-ip", o->geox_geoip);
-	key_str(w, "mmdb", o->geox_mmdb);
-	key_str(w, "asn", o->geox_asn);
-	key_str(w, "geo-site", o->geox_geosite);
+	value_key_str(w, "geo-ip", o->geox_geoip);
+	value_key_str(w, "mmdb", o->geox_mmdb);
+	value_key_str(w, "asn", o->geox_asn);
+	value_key_str(w, "geo-site", o->geox_geosite);
 	value_map_end(w);
-	key_bool(w, "geo-auto-update", o->geo_auto_update);
-	key_int(w, "geo-update-interval", o->geo_update_interval);
-	key_bool(w, "geodata-mode", o->geodata_mode);
-	key_str(w, "geodata-loader", o->geodata_loader);
-	key_str(w, "geosite-matcher", o->geosite_matcher);
-	key_bool(w, "tcp-concurrent", o->tcp_concurrent);
-	key_str(w, "find-process-mode", general_find_name(o->find_process));
-	key_bool(w, "sniffing", o->sniffing);
-	key_str(w, "global-client-fingerprint", o->client_fingerprint);
-	key_str(w, "global-ua", o->global_ua);
-	key_bool(w, "etag-support", o->etag_support);
-	key_int(w, "keep-alive-idle", o->keep_alive_idle);
-	key_int(w, "keep-alive-interval", o->keep_alive_interval);
-	key_bool(w, "disable-keep-alive", o->disable_keep_alive);
+	value_key_bool(w, "geo-auto-update", o->geo_auto_update);
+	value_key_int(w, "geo-update-interval", o->geo_update_interval);
+	value_key_bool(w, "geodata-mode", o->geodata_mode);
+	value_key_str(w, "geodata-loader", o->geodata_loader);
+	value_key_str(w, "geosite-matcher", o->geosite_matcher);
+	value_key_bool(w, "tcp-concurrent", o->tcp_concurrent);
+	value_key_str(w, "find-process-mode", general_find_name(o->find_process));
+	value_key_bool(w, "sniffing", o->sniffing);
+	value_key_str(w, "global-client-fingerprint", o->client_fingerprint);
+	value_key_str(w, "global-ua", o->global_ua);
+	value_key_bool(w, "etag-support", o->etag_support);
+	value_key_int(w, "keep-alive-idle", o->keep_alive_idle);
+	value_key_int(w, "keep-alive-interval", o->keep_alive_interval);
+	value_key_bool(w, "disable-keep-alive", o->disable_keep_alive);
 }
 
 void

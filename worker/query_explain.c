@@ -152,13 +152,6 @@ struct teller {
 };
 
 static void
-key_str(struct wire *w, const char *key, const char *s)
-{
-	value_key(w, key);
-	value_str(w, s);
-}
-
-static void
 line(struct wire *w, const char *text)
 {
 	wire_put(w, text, strlen(text));
@@ -167,11 +160,10 @@ line(struct wire *w, const char *text)
 static void
 rule_members(struct wire *w, int index, const struct rule *r)
 {
-	value_key(w, "index");
-	value_int(w, index);
-	key_str(w, "type", rule_api_name(r));
-	key_str(w, "payload", r->payload);
-	key_str(w, "proxy", r->target);
+	value_key_int(w, "index", index);
+	value_key_str(w, "type", rule_api_name(r));
+	value_key_str(w, "payload", r->payload);
+	value_key_str(w, "proxy", r->target);
 }
 
 static void
@@ -202,7 +194,7 @@ tell_passed(struct teller *t, int index, const struct rule *r, const struct meta
 	}
 	value_map(t->out);
 	rule_members(t->out, index, r);
-	key_str(t->out, "why", why);
+	value_key_str(t->out, "why", why);
 	value_map_end(t->out);
 }
 
@@ -264,13 +256,12 @@ answer_value(const struct conn *c, struct outbound *ob, int err, struct wire *ou
 	int n = chain_of(c, ob, chain), decided;
 
 	value_map(out);
-	key_str(out, "network", c->meta.network == NET_UDP ? "udp" : "tcp");
-	key_str(out, "host", c->meta.host);
-	key_str(out, "destinationIP", ip_text(&c->meta.dst_ip, ip));
-	value_key(out, "port");
-	value_int(out, c->meta.dst_port);
-	key_str(out, "error", ob == NULL ? err_text(err != 0 ? err : E_REJECTED) : "");
-	key_str(out, "decidedBy", how_decided(c, ob != NULL));
+	value_key_str(out, "network", c->meta.network == NET_UDP ? "udp" : "tcp");
+	value_key_str(out, "host", c->meta.host);
+	value_key_str(out, "destinationIP", ip_text(&c->meta.dst_ip, ip));
+	value_key_int(out, "port", c->meta.dst_port);
+	value_key_str(out, "error", ob == NULL ? err_text(err != 0 ? err : E_REJECTED) : "");
+	value_key_str(out, "decidedBy", how_decided(c, ob != NULL));
 	value_key(out, "chains");
 	value_list(out);
 	for (int i = 0; i < n; i++)
@@ -280,8 +271,7 @@ answer_value(const struct conn *c, struct outbound *ob, int err, struct wire *ou
 	value_list(out);
 	decided = tell_rules(&t, c, ob != NULL);
 	value_list_end(out);
-	value_key(out, "passedLeftOut");
-	value_int(out, t.left_out);
+	value_key_int(out, "passedLeftOut", t.left_out);
 	value_key(out, "rule");
 	if (c->rule != NULL && decided >= 0) {
 		value_map(out);

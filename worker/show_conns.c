@@ -6,19 +6,12 @@
 
 static const char *const dns_modes[] = { "normal", "fake-ip", "redir-host", "hosts" };
 
-static inline void
-key_str(struct wire *w, const char *key, const char *v)
-{
-	value_key(w, key);
-	value_str(w, v);
-}
-
 static void
 key_ip(struct wire *w, const char *key, const struct ip *ip)
 {
 	char text[ADDR_TEXT_MAX];
 
-	key_str(w, key, ip_text(ip, text));
+	value_key_str(w, key, ip_text(ip, text));
 }
 
 static void
@@ -30,14 +23,7 @@ key_port(struct wire *w, const char *key, uint16_t port)
 	do
 		*--p = (char)('0' + port % 10);
 	while ((port = (uint16_t)(port / 10)) != 0);
-	key_str(w, key, p);
-}
-
-static void
-key_null(struct wire *w, const char *key)
-{
-	value_key(w, key);
-	value_null(w);
+	value_key_str(w, key, p);
 }
 
 static void
@@ -47,32 +33,32 @@ show_meta(const struct conn *c, struct wire *w)
 	char ip[ADDR_TEXT_MAX];
 
 	value_map(w);
-	key_str(w, "network", m->network == NET_UDP ? "udp" : "tcp");
-	key_str(w, "type", meta_type_name(m->kind));
+	value_key_str(w, "network", m->network == NET_UDP ? "udp" : "tcp");
+	value_key_str(w, "type", meta_type_name(m->kind));
 	key_ip(w, "sourceIP", &m->src_ip);
 	key_ip(w, "destinationIP", &m->dst_ip);
-	key_null(w, "sourceGeoIP");
-	key_null(w, "destinationGeoIP");
-	key_str(w, "sourceIPASN", "");
-	key_str(w, "destinationIPASN", "");
+	value_key_null(w, "sourceGeoIP");
+	value_key_null(w, "destinationGeoIP");
+	value_key_str(w, "sourceIPASN", "");
+	value_key_str(w, "destinationIPASN", "");
 	key_port(w, "sourcePort", m->src_port);
 	key_port(w, "destinationPort", m->dst_port);
 	key_ip(w, "inboundIP", &m->in_ip);
 	key_port(w, "inboundPort", m->in_port);
-	key_str(w, "inboundName", m->in_name);
-	key_str(w, "inboundUser", m->in_user);
-	key_str(w, "host", m->host);
-	key_str(w, "dnsMode", dns_modes[m->dns_mode & 3]);
+	value_key_str(w, "inboundName", m->in_name);
+	value_key_str(w, "inboundUser", m->in_user);
+	value_key_str(w, "host", m->host);
+	value_key_str(w, "dnsMode", dns_modes[m->dns_mode & 3]);
 	value_key(w, "uid");
 	value_uint(w, m->uid);
-	key_str(w, "process", m->process);
-	key_str(w, "processPath", m->process_path);
-	key_str(w, "specialProxy", m->special_proxy);
-	key_str(w, "specialRules", m->special_rules);
-	key_str(w, "remoteDestination", c->remote_ip.family != 0 ? ip_text(&c->remote_ip, ip) : c->remote_host);
+	value_key_str(w, "process", m->process);
+	value_key_str(w, "processPath", m->process_path);
+	value_key_str(w, "specialProxy", m->special_proxy);
+	value_key_str(w, "specialRules", m->special_rules);
+	value_key_str(w, "remoteDestination", c->remote_ip.family != 0 ? ip_text(&c->remote_ip, ip) : c->remote_host);
 	value_key(w, "dscp");
 	value_uint(w, m->dscp);
-	key_str(w, "sniffHost", m->sniff_host);
+	value_key_str(w, "sniffHost", m->sniff_host);
 	value_map_end(w);
 }
 
@@ -102,8 +88,8 @@ show(const struct conn *c, struct wire *w)
 	for (int i = 0; (name = conn_chain_name(c, i)) != NULL; i++)
 		value_str(w, c->labels == NULL && i < c->chain.n ? c->chain.ob[i]->provider : "");
 	value_list_end(w);
-	key_str(w, "rule", conn_rule_type(c));
-	key_str(w, "rulePayload", conn_rule_payload(c));
+	value_key_str(w, "rule", conn_rule_type(c));
+	value_key_str(w, "rulePayload", conn_rule_payload(c));
 	value_map_end(w);
 }
 

@@ -18,13 +18,6 @@ struct entry { /* exactly one of provider and group is set; neither: `default` *
 };
 
 static void
-key_str(struct wire *w, const char *key, const char *v)
-{
-	value_key(w, key);
-	value_str(w, v);
-}
-
-static void
 show_nodes(struct outbound *const *nodes, int n, struct wire *w)
 {
 	for (int i = 0; i < n; i++)
@@ -54,8 +47,7 @@ show_info(const struct userinfo *u, struct wire *w)
 	value_key(w, "subscriptionInfo");
 	value_map(w);
 	for (size_t i = 0; i < sizeof(part) / sizeof(part[0]); i++) {
-		value_key(w, part[i].key);
-		value_int(w, part[i].v);
+		value_key_int(w, part[i].key, part[i].v);
 	}
 	value_map_end(w);
 }
@@ -66,9 +58,9 @@ show(struct gen *g, const struct entry *e, struct wire *w)
 	static const char *const vehicles[] = { [VEHICLE_HTTP] = "HTTP", [VEHICLE_FILE] = "File", [VEHICLE_INLINE] = "Inline" };
 
 	value_map(w);
-	key_str(w, "name", e->name);
-	key_str(w, "type", "Proxy");
-	key_str(w, "vehicleType", e->provider != NULL ? vehicles[e->provider->vehicle] : "Compatible");
+	value_key_str(w, "name", e->name);
+	value_key_str(w, "type", "Proxy");
+	value_key_str(w, "vehicleType", e->provider != NULL ? vehicles[e->provider->vehicle] : "Compatible");
 	value_key(w, "proxies");
 	value_list(w);
 	if (e->provider != NULL)
@@ -78,8 +70,9 @@ show(struct gen *g, const struct entry *e, struct wire *w)
 	else
 		show_default(g, w);
 	value_list_end(w);
-	key_str(w, "testUrl", e->provider != NULL ? e->provider->set.url : e->group != NULL ? e->group->url : "");
-	key_str(w, "expectedStatus", e->provider != NULL ? e->provider->expected : e->group != NULL ? e->group->expected : "*");
+	value_key_str(w, "testUrl", e->provider != NULL ? e->provider->set.url : e->group != NULL ? e->group->url : "");
+	value_key_str(w, "expectedStatus",
+	    e->provider != NULL ? e->provider->expected : e->group != NULL ? e->group->expected : "*");
 	value_key(w, "updatedAt");
 	value_time(w, e->provider != NULL ? e->provider->updated_ns : 0);
 	if (e->provider != NULL && e->provider->info.seen)

@@ -13,20 +13,6 @@
 #include "worker/query.h"
 
 static void
-key_str(struct wire *w, const char *key, const char *v)
-{
-	value_key(w, key);
-	value_str(w, v);
-}
-
-static void
-key_bool(struct wire *w, const char *key, bool v)
-{
-	value_key(w, key);
-	value_bool(w, v);
-}
-
-static void
 history(struct wire *w, const struct delay_history *h)
 {
 	value_list(w);
@@ -36,8 +22,7 @@ history(struct wire *w, const struct delay_history *h)
 		value_map(w);
 		value_key(w, "time");
 		value_time(w, e->at_ns);
-		value_key(w, "delay");
-		value_int(w, e->ms);
+		value_key_int(w, "delay", e->ms);
 		value_map_end(w);
 	}
 	value_list_end(w);
@@ -52,7 +37,7 @@ extra(struct wire *w, const struct outbound *ob)
 			continue;
 		value_key(w, x->url);
 		value_map(w);
-		key_bool(w, "alive", x->h.alive);
+		value_key_bool(w, "alive", x->h.alive);
 		value_key(w, "history");
 		history(w, &x->h);
 		value_map_end(w);
@@ -70,7 +55,7 @@ show_proxy(struct outbound *ob, struct wire *w)
 	bool tested = g != NULL && strcmp(ob->type->name, "select") != 0 && strcmp(ob->type->name, "relay") != 0;
 
 	value_map(w);
-	key_bool(w, "alive", ob->history.alive && !(ob->flags & OB_UNSPOKEN));
+	value_key_bool(w, "alive", ob->history.alive && !(ob->flags & OB_UNSPOKEN));
 	if (g != NULL) {
 		value_key(w, "all");
 		value_list(w);
@@ -78,41 +63,40 @@ show_proxy(struct outbound *ob, struct wire *w)
 			value_str(w, g->members[i]->name);
 		value_list_end(w);
 	}
-	key_str(w, "dialer-proxy", ob->dialer_proxy);
+	value_key_str(w, "dialer-proxy", ob->dialer_proxy);
 	if (g != NULL)
-		key_str(w, "emptyFallback", g->empty->name);
+		value_key_str(w, "emptyFallback", g->empty->name);
 	if (tested)
-		key_str(w, "expectedStatus", g->expected);
+		value_key_str(w, "expectedStatus", g->expected);
 	value_key(w, "extra");
 	extra(w, ob);
 	if (fixed != NULL)
-		key_str(w, "fixed", fixed);
+		value_key_str(w, "fixed", fixed);
 	if (g != NULL)
-		key_bool(w, "hidden", g->hidden);
+		value_key_bool(w, "hidden", g->hidden);
 	value_key(w, "history");
 	history(w, &ob->history);
 	if (g != NULL)
-		key_str(w, "icon", g->icon);
+		value_key_str(w, "icon", g->icon);
 	else {
 		value_key(w, "id");
 		value_uuid(w, ob->id);
 	}
-	key_str(w, "interface", ob->tcp.iface);
-	key_bool(w, "mptcp", ob->tcp.mptcp);
-	key_str(w, "name", ob->name);
+	value_key_str(w, "interface", ob->tcp.iface);
+	value_key_bool(w, "mptcp", ob->tcp.mptcp);
+	value_key_str(w, "name", ob->name);
 	if (now != NULL)
-		key_str(w, "now", now);
-	key_str(w, "provider-name", ob->provider);
-	value_key(w, "routing-mark");
-	value_int(w, ob->tcp.mark);
-	key_bool(w, "smux", false);
+		value_key_str(w, "now", now);
+	value_key_str(w, "provider-name", ob->provider);
+	value_key_int(w, "routing-mark", ob->tcp.mark);
+	value_key_bool(w, "smux", false);
 	if (g != NULL && strcmp(ob->type->name, "relay") != 0)
-		key_str(w, "testUrl", g->url);
-	key_bool(w, "tfo", ob->tcp.tfo);
-	key_str(w, "type", ob->type->api_name);
-	key_bool(w, "udp", outbound_udp(ob));
-	key_bool(w, "uot", ob->flags & OB_UOT);
-	key_bool(w, "xudp", ob->flags & OB_XUDP);
+		value_key_str(w, "testUrl", g->url);
+	value_key_bool(w, "tfo", ob->tcp.tfo);
+	value_key_str(w, "type", ob->type->api_name);
+	value_key_bool(w, "udp", outbound_udp(ob));
+	value_key_bool(w, "uot", ob->flags & OB_UOT);
+	value_key_bool(w, "xudp", ob->flags & OB_XUDP);
 	value_map_end(w);
 }
 

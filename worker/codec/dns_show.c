@@ -21,12 +21,9 @@ show_question(const struct dns_msg *m, struct wire *out)
 		if (dns_name_text(m, DNS_HEADER, name, sizeof(name)) < 0)
 			return -E_PROTO;
 		value_map(out);
-		value_key(out, "Name");
-		value_str(out, name);
-		value_key(out, "Qtype");
-		value_int(out, m->qtype);
-		value_key(out, "Qclass");
-		value_int(out, m->qclass);
+		value_key_str(out, "Name", name);
+		value_key_int(out, "Qtype", m->qtype);
+		value_key_int(out, "Qclass", m->qclass);
 		value_map_end(out);
 	}
 	value_list_end(out);
@@ -44,14 +41,10 @@ show_record(const struct dns_msg *m, const struct dns_rr *rr, struct wire *out)
 	if (rc < 0)
 		return rc;
 	value_map(out);
-	value_key(out, "TTL");
-	value_int(out, rr->ttl);
-	value_key(out, "data");
-	value_str(out, data);
-	value_key(out, "name");
-	value_str(out, name);
-	value_key(out, "type");
-	value_int(out, rr->type);
+	value_key_int(out, "TTL", rr->ttl);
+	value_key_str(out, "data", data);
+	value_key_str(out, "name", name);
+	value_key_int(out, "type", rr->type);
 	value_map_end(out);
 	return 0;
 }
@@ -84,8 +77,7 @@ show_section(struct dns_msg m, int section, const char *key, struct wire *out)
 static void
 show_flag(const struct dns_msg *m, const char *key, unsigned flag, struct wire *out)
 {
-	value_key(out, key);
-	value_bool(out, (m->flags & flag) != 0);
+	value_key_bool(out, key, (m->flags & flag) != 0);
 }
 
 int
@@ -105,8 +97,7 @@ dns_show(const void *msg, size_t n, struct wire *out)
 		return -E_PROTO;
 	show_flag(&m, "RA", DNS_F_RA, out);
 	show_flag(&m, "RD", DNS_F_RD, out);
-	value_key(out, "Status");
-	value_int(out, m.flags & DNS_F_RCODE);
+	value_key_int(out, "Status", m.flags & DNS_F_RCODE);
 	show_flag(&m, "TC", DNS_F_TC, out);
 	value_map_end(out);
 	return 0;

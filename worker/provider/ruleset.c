@@ -70,23 +70,17 @@ show(const struct rule_provider *p, struct wire *out)
 	static const char *const vehicles[] = { [VEHICLE_HTTP] = "HTTP", [VEHICLE_FILE] = "File", [VEHICLE_INLINE] = "Inline" };
 
 	value_map(out);
-	value_key(out, "behavior");
-	value_str(out, behaviors[p->set->kind]);
-	value_key(out, "format");
-	value_str(out, formats[p->format]);
-	value_key(out, "name");
-	value_str(out, p->set->name);
+	value_key_str(out, "behavior", behaviors[p->set->kind]);
+	value_key_str(out, "format", formats[p->format]);
+	value_key_str(out, "name", p->set->name);
 	value_key(out, "ruleCount");
 	value_uint(out, p->set->count);
-	value_key(out, "type");
-	value_str(out, "Rule");
+	value_key_str(out, "type", "Rule");
 	value_key(out, "updatedAt");
 	value_time(out, p->set->updated_ns);
-	value_key(out, "vehicleType");
-	value_str(out, vehicles[p->vehicle]);
+	value_key_str(out, "vehicleType", vehicles[p->vehicle]);
 	if (p->why[0] != '\0') {
-		value_key(out, "error");
-		value_str(out, p->why);
+		value_key_str(out, "error", p->why);
 	}
 	if (p->vehicle == VEHICLE_INLINE) {
 		value_key(out, "payload");

@@ -40,7 +40,8 @@ enum imsg_type {
 	MSG_OPEN_UI,	/* C>S	SERVING: wire str relative path; answered by MSG_FILE */
 	MSG_COMPILE,	/* W>S	CONFIGURING: any; later: only what this generation has asked for before; msg_compile; answered by
 			 *	MSG_IMAGE, possibly much later. SERVING, the lead, 1 fd = a new content of that file, sealed: when all that
-			 *	was asked for of the file can be made of it, it is written, and only then answered */
+			 *	was asked for of the file can be made of it, it is written, and only then answered; with no path in
+			 *	msg_compile it is compiled and not stored */
 	MSG_IMAGE,	/* S>W	msg_image, 1 fd = the compiled image (common/image.h) if err is 0 */
 	MSG_SYSFILE,	/* S>W	READY, SERVING: msg_sysfile, 1 fd: a file of the system that this worker has read is another one now */
 
@@ -156,7 +157,7 @@ enum { COMPILE_NAME_MAX = 256 };
 struct msg_compile {		/* what image_kind and image_format say is in common/image.h */
 	uint32_t kind, format;
 	char name[COMPILE_NAME_MAX];	/* the list, country or number; of FORMAT_INLINE, and for messages, the provider's */
-	char path[1024];		/* "": the configuration tree (FORMAT_INLINE) */
+	char path[1024];		/* "": the configuration tree (FORMAT_INLINE), or, with a descriptor, no file */
 };
 struct msg_image {
 	uint32_t err;			/* enum err_code: NOTFOUND no such file, INVAL no such list in it, else it could not be read */

@@ -10,7 +10,8 @@
  *   IDLE -> WAITING (for a place among IMAGE_JOBS_MAX) -> RUNNING (a loader) -> IDLE, with the image or the reason there is none
  *
  * A new content of a file, a download of the lead's, is compiled for every record of that file (a geodata file has one for
- * each list) before any of it counts: then it is written, and all of them have their images; or one reason refuses it.
+ * each list) before any of it counts: then it is written, and all of them have their images; or one reason refuses it. One
+ * without a file is only compiled: the lead wants to look at it before it lets it be written.
  *
  * A serving worker may only ask for what its generation asked for while it was built: it has met the network since. */
 #include "supervisor/images.h"
@@ -257,8 +258,8 @@ give_out(struct content *c, int file)
 	}
 }
 
-/* Every job of a content is over. It is written to its file first, so that who asks for the file gets these images; a file
- * that cannot be written refuses the content, because the other workers could not have it. */
+/* Every job of a content is over. If it has a file it is written there first, so that who asks for the file gets these images;
+ * a file that cannot be written refuses the content, because the other workers could not have it. */
 static void
 finish_content(struct content *c)
 {
@@ -270,7 +271,7 @@ finish_content(struct content *c)
 		c->err = E_BUSY;
 		str_copy(c->text, sizeof c->text, "the configuration was replaced meanwhile");
 	}
-	if (c->err == 0) {
+	if (c->err == 0 && c->what.path[0] != '\0') {
 		int rc = files_replace(s, c->what.path, c->fd, c->text, sizeof c->text);
 
 		file = rc == 0 ? files_open(s, c->what.path, c->text, sizeof c->text) : rc;
@@ -425,11 +426,11 @@ on_timeout(struct ev_loop *loop, ev_timer *t, int events)
 /* ---- what others call */
 
 static bool
-valid(struct msg_compile *m)
+valid(struct msg_compile *m, bool payload)
 {
 	m->name[sizeof m->name - 1] = m->path[sizeof m->path - 1] = '\0';
 	return m->kind > 0 && m->kind < IMAGE_KINDS_ && m->format > 0 && m->format < FORMAT_KINDS_ &&
-	    (m->path[0] == '\0') == (m->format == FORMAT_INLINE);
+	    (payload ? m->format != FORMAT_INLINE : (m->path[0] == '\0') == (m->format == FORMAT_INLINE));
 }
 
 /* Whether a's first bytes, that many, are b's. */
@@ -503,21 +504,21 @@ add_job(struct content *c, const struct msg_compile *what)
 	return 0;
 }
 
-/* A new content for a file, from the lead of the generation that serves. */
+/* A new content for a file, or for none, from the lead of the generation that serves. */
 static void
 ask_with_payload(struct sup *s, struct child *w, uint32_t id, const struct msg_compile *m, int payload)
 {
-	const struct image *asked = find(s, m);
+	const struct image *asked = m->path[0] != '\0' ? find(s, m) : NULL;
+	bool declared = m->path[0] == '\0' || (asked != NULL && asked->declared >= w->gen->number);
 	struct content *c;
 	int rc = 0;
 
-	if (w->index != 0 || w->gen != s->serving || w->state != CH_SERVING || asked == NULL || !same_file(asked, m) ||
-	    asked->declared < w->gen->number) {
+	if (w->index != 0 || w->gen != s->serving || w->state != CH_SERVING || !declared) {
 		answer_error(w, id, E_PERM, "this file is not of the configuration");
 		close(payload);
 		return;
 	}
-	if (holds(s, asked, payload)) {
+	if (asked != NULL && holds(s, asked, payload)) {
 		answer(w, id, asked);
 		close(payload);
 		return;
@@ -529,6 +530,8 @@ ask_with_payload(struct sup *s, struct child *w, uint32_t id, const struct msg_c
 		return;
 	}
 	*c = (struct content){ .sup = s, .what = *m, .asker = w, .id = id, .fd = payload, .left = 1 };
+	if (asked == NULL)
+		rc = add_job(c, m);
 	list_each(n, &s->images->all) {		/* jobs are appended, and passed over */
 		const struct image *im = container_of(n, struct image, link);
 
@@ -543,17 +546,18 @@ void
 images_ask(struct sup *s, struct child *w, uint32_t id, const struct msg_compile *asked, int payload)
 {
 	struct msg_compile m = *asked;
-	struct image *im = valid(&m) ? find(s, &m) : NULL;
+	bool ok = valid(&m, payload != -1);
+	struct image *im = ok ? find(s, &m) : NULL;
 	char why[512] = "";
 	struct identity now;
 	int fd;
 
-	if (payload != -1 && valid(&m)) {
+	if (ok && payload != -1) {
 		ask_with_payload(s, w, id, &m, payload);
 		return;
 	}
 	close_fd(&payload);
-	if (!valid(&m) || (w->state != CH_CONFIGURING && (im == NULL || im->declared < w->gen->number))) {
+	if (!ok || (w->state != CH_CONFIGURING && (im == NULL || im->declared < w->gen->number))) {
 		answer_error(w, id, E_PERM, "this file is not of the configuration");
 		return;
 	}
@@ -697,7 +701,7 @@ images_load(struct sup *s, struct adopt *a)
 		uint32_t declared = 0;
 
 		if (wire_get_u32(&a->w, &m.kind) != 0 || wire_get_u32(&a->w, &m.format) != 0 || wire_get_str(&a->w, m.name, sizeof m.name) != 0 ||
-		    wire_get_str(&a->w, m.path, sizeof m.path) != 0 || wire_get_u32(&a->w, &declared) != 0 || !valid(&m) || find(s, &m) != NULL)
+		    wire_get_str(&a->w, m.path, sizeof m.path) != 0 || wire_get_u32(&a->w, &declared) != 0 || !valid(&m, false) || find(s, &m) != NULL)
 			return adopt_bad(a, "a rule set");
 		im = make(s, &m);
 		if (im == NULL)

@@ -41,6 +41,25 @@ take(struct source *s, const struct msg_image *m, int fd, bool *changed, struct 
 	return rc;
 }
 
+static int
+check(struct source *s, int fd, struct cfg_err *err)
+{
+	struct provider *p = s->owner;
+	const struct cfg_node *list;
+	struct tree t;
+	bool changed;
+	int rc = tree_open(&t, fd, err);
+
+	if (rc != 0)
+		return rc;
+	list = cfg_get(t.root, "proxies");
+	rc = provider_check(p, list, err);
+	if (rc != 0)		/* this fails likewise, and names the bad nodes */
+		rc = provider_load(p, list, &changed, err);
+	tree_close(&t);
+	return rc;
+}
+
 static bool
 empty(const struct source *s)
 {
@@ -57,7 +76,7 @@ changed(struct source *s)
 }
 
 static const struct source_type nodes_type = {
-	.change = CHANGE_NODES, .what = "proxy provider", .take = take, .empty = empty, .changed = changed
+	.change = CHANGE_NODES, .what = "proxy provider", .check = check, .take = take, .empty = empty, .changed = changed
 };
 
 static int

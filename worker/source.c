@@ -2,12 +2,14 @@
 /* See source.h. An update is
  *
  *   IDLE -> WAITING (for a place among FETCHES_MAX) -> FETCHING
- *        -> COMPILING (supervisor and loader) -> TELLING (the other workers) -> IDLE
+ *        -> CHECKING (where the type has a check: a loader parses it, and the lead looks at what it made)
+ *        -> COMPILING (the supervisor has it compiled, and stores it) -> TELLING (the other workers) -> IDLE
  *
  * and ends in IDLE from each of them with an error; a file begins with COMPILING. Called by the providers, the API's questions
  * and a timer of the lead; owns the sources' state, not the sources. */
 #include "worker/source.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -31,7 +33,7 @@ enum {
 	HEADERS_MAX = 32, /* of `header`; more are left out */
 	NAME_TEXT_MAX = 1024
 };
-enum step { IDLE, WAITING, FETCHING, COMPILING, TELLING };
+enum step { IDLE, WAITING, FETCHING, CHECKING, COMPILING, TELLING };
 
 struct waiter {
 	struct list link;
@@ -54,6 +56,13 @@ ask(struct source *s, int content, compile_cb *cb, void *arg)
 	return priv_compile_content(s->w, &q, content, cb, arg);
 }
 
+static int
+refused(const struct msg_image *m, struct cfg_err *err)
+{
+	(void)cfg_fail(err, NULL, NULL, "%s", m->text[0] != '\0' ? m->text : err_text((int)m->err));
+	return m->err < E_MAX_ ? -(int)m->err : -E_SYS;
+}
+
 /* Takes fd. 0, or -E_* with err filled. The image of a file that is as it was is the same memory file. */
 static int
 take(struct source *s, const struct msg_image *m, int fd, bool *changed, struct cfg_err *err)
@@ -62,10 +71,8 @@ take(struct source *s, const struct msg_image *m, int fd, bool *changed, struct 
 	int rc = 0;
 
 	*changed = false;
-	if (m->err != 0) {
-		(void)cfg_fail(err, NULL, NULL, "%s", m->text[0] != '\0' ? m->text : err_text((int)m->err));
-		return m->err < E_MAX_ ? -(int)m->err : -E_SYS;
-	}
+	if (m->err != 0)
+		return refused(m, err);
 	if (fstat(fd, &st) == -1 || st.st_ino != s->image || m->mtime_ns != s->file_ns)
 		rc = s->type->take(s, m, fd, changed, err);
 	close(fd);
@@ -332,6 +339,43 @@ compile(struct source *s, int content)
 }
 
 static void
+on_checked(struct worker *w, void *arg, const struct msg_image *m, int fd)
+{
+	struct source *s = arg;
+	struct cfg_err err = { 0 };
+	int rc = m->err != 0 ? refused(m, &err) : s->type->check(s, fd, &err), content = s->content;
+
+	(void)w;
+	s->content = -1;
+	if (fd != -1)
+		close(fd);
+	if (rc == 0) {
+		compile(s, content);
+		return;
+	}
+	close(content);
+	finish(s, 503, err.text);
+}
+
+/* What the server sent, taken, becomes the file only when it can be used. */
+static void
+check(struct source *s, int content)
+{
+	struct msg_compile q = { .kind = s->kind, .format = s->format };
+
+	(void)str_copy(q.name, sizeof q.name, s->name);
+	s->step = CHECKING;
+	s->content = fcntl(content, F_DUPFD_CLOEXEC, 3);
+	if (s->content == -1) {
+		close(content);
+		finish(s, 503, "no descriptor is free");
+	} else if (priv_compile_content(s->w, &q, content, on_checked, s) != 0) {
+		close(s->content);
+		finish(s, 503, "too many updates are waiting");
+	}
+}
+
+static void
 copy_short(char *out, size_t cap, const char *text)
 {
 	(void)str_copy(out, cap, strlen(text) < cap ? text : "");
@@ -358,7 +402,10 @@ on_fetched(void *arg, const struct fetch_result *r)
 		} else {
 			copy_short(s->new_etag, sizeof s->new_etag, r->etag);
 			copy_short(s->new_modified, sizeof s->new_modified, r->modified);
-			compile(s, r->fd);
+			if (s->type->check != NULL)
+				check(s, r->fd);
+			else
+				compile(s, r->fd);
 		}
 	}
 	start_waiting();

@@ -3,7 +3,7 @@
  * proxy-providers (nodes.c) and rule-providers (rule_sets.c).
  *
  * Every worker asks the supervisor for what a loader made of the file; the supervisor has it made once. The lead alone
- * updates: it downloads, has the content compiled and then written, takes it, and tells the others, who then take the
+ * updates: it downloads, has the content compiled, checked and then written, takes it, and tells the others, who then take the
  * same. What fails on the way changes nothing. Nothing here waits: a start and a reload use what is stored. */
 #ifndef SLUICE_WORKER_SOURCE_H
 #define SLUICE_WORKER_SOURCE_H
@@ -23,6 +23,9 @@ struct userinfo;
 struct source_type {
 	enum change_kind change;	/* tells the other workers */
 	const char *what;		/* "proxy provider" */
+	/* Whether take would take what was compiled of a download, before that is written to the file; err and fd as there. NULL:
+	 * what compiles is taken. */
+	int (*check)(struct source *s, int fd, struct cfg_err *err);
 	/* Takes what was compiled; m->err is 0, fd stays the caller's. 0, *changed tells whether anything is different now; or
 	 * -E_* with err filled: all is as it was. */
 	int (*take)(struct source *s, const struct msg_image *m, int fd, bool *changed, struct cfg_err *err);
@@ -56,6 +59,7 @@ struct source {
 	/* the lead */
 	int step;
 	struct fetch *fetch;
+	int content;			/* while CHECKING: a sealed memfd */
 	char etag[SOURCE_ETAG_MAX], modified[SOURCE_DATE_MAX];		/* of the content that serves */
 	char new_etag[SOURCE_ETAG_MAX], new_modified[SOURCE_DATE_MAX];	/* of what is being compiled */
 	bool changed;

@@ -51,7 +51,8 @@ void priv_unlisten(struct worker *w, const struct msg_listen *key);
 enum { COMPILES_MAX = 1024 };
 typedef void compile_cb(struct worker *w, void *arg, const struct msg_image *m, int fd);
 int priv_compile(struct worker *w, const struct msg_compile *q, compile_cb *cb, void *arg);
-/* SERVING, the lead: the same for a new content of q's file (a sealed memfd, taken), which is written there once it has compiled. */
+/* SERVING, the lead: the same for a new content of q's file (a sealed memfd, taken), which is written there once it has compiled.
+ * Without a path it is only compiled. */
 int priv_compile_content(struct worker *w, const struct msg_compile *q, int content, compile_cb *cb, void *arg);
 /* CONFIGURING: blocks until everything asked for has been answered; an answer that takes longer than 35 s is a failure. */
 void priv_compile_wait(struct worker *w);

@@ -187,9 +187,10 @@ def test_not_modified_since():
 
 def test_what_is_no_subscription_changes_nothing():
     subs = served()
-    with ready(subs, ", size-limit: 2000") as core:
+    with ready(subs, ", size-limit: 2000, exclude-filter: ^z") as core:
         with core.held("kept.echo.test", 7) as s:
             for body, why in ((b"\x00\x01junk", ""), (b"", "file doesn't have any proxy"), (b"<html>sold out</html>", ""), (b"proxies: []\n", ""),
+                              (b"proxies:\n  - {name: x, type: nosuch}\n", "any proxy"), (nodes("z").encode(), "check your filter"),
                               (nodes("a", "b", *["n%d" % i for i in range(90)]).encode(), "")):
                 subs.put("/sub", body)
                 r = update(core, 503)
@@ -204,8 +205,12 @@ def test_what_is_no_subscription_changes_nothing():
             eq(names(core), ["a", "b"])
             pong(s)
         core.wait_log(r"\[Provider\] p pull error")
+        core.wait_log("proxy-provider p: proxy x is left out: ")
         with open(core.path("p.yaml")) as f:
             eq(f.read(), nodes("a", "b"))
+        core.stop()
+        core.start()
+        eq(names(core), ["a", "b"])
 
 
 def test_a_bad_node_is_left_out_by_name():

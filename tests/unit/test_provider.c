@@ -41,19 +41,25 @@ members_of(struct kit *k, const char *group)
 	return names(g->members, g->n_members);
 }
 
-/* Another list for a provider. */
+/* Another list for a provider; looking at it first changes nothing. */
 static int
 update(struct kit *k, const char *provider, const char *yaml, bool *changed)
 {
+	struct provider *p = provider_find(&k->g, provider);
 	struct cfg_err err = { 0 };
 	void *image = NULL;
+	char before[1024];
 	struct tree t;
 	size_t n;
-	int rc;
+	int rc, checked;
 
+	(void)snprintf(before, sizeof(before), "%s", nodes_of(k, provider));
 	assert_int_equal(yaml_load(yaml, strlen(yaml), &image, &n, &err), 0);
 	assert_int_equal(tree_from_memory(&t, image, n, &err), 0);
-	rc = provider_load(provider_find(&k->g, provider), cfg_get(t.root, "proxies"), changed, &err);
+	checked = provider_check(p, cfg_get(t.root, "proxies"), &err);
+	assert_string_equal(nodes_of(k, provider), before);
+	rc = provider_load(p, cfg_get(t.root, "proxies"), changed, &err);
+	assert_int_equal(checked, rc);
 	free(image);
 	return rc;
 }

@@ -203,6 +203,7 @@ struct load { /* a list on its way to become the nodes */
 	struct batch **batch;
 	int n;
 	struct batch *fresh; /* of what is new */
+	bool dry; /* only to see whether it can be */
 	bool *kept; /* which of the present nodes stay */
 	struct map old; /* hash as text -> index + 1 of a present node */
 	int bad, unspoken;
@@ -269,7 +270,7 @@ complain(struct load *l, const struct cfg_node *item, const char *why)
 {
 	const struct worker *w = l->p->gen->w;
 
-	if (w != NULL && w->lead && l->bad++ < NAMED_MAX)
+	if (w != NULL && w->lead && !l->dry && l->bad++ < NAMED_MAX)
 		log_warn(
 		    "proxy-provider %.128s: proxy %.128s is left out: %s", l->p->set.name, cfg_text(cfg_get(item, "name")), why);
 }
@@ -329,7 +330,7 @@ build_all(struct load *l, const struct cfg_node **items, int n)
 	free(texts);
 	if (l->bad > NAMED_MAX)
 		log_warn("proxy-provider %.128s: %d more proxies are left out", l->p->set.name, l->bad - NAMED_MAX);
-	if (l->unspoken > 0 && l->p->gen->w != NULL && l->p->gen->w->lead)
+	if (l->unspoken > 0 && !l->dry && l->p->gen->w != NULL && l->p->gen->w->lead)
 		log_warn("proxy-provider %.128s: %d of %d proxies use protocols that are not spoken yet: listed, not alive",
 		    l->p->set.name, l->unspoken, l->n);
 }
@@ -440,10 +441,10 @@ drop(struct load *l)
 	l->fresh->n = 0;
 }
 
-int
-provider_load(struct provider *p, const struct cfg_node *list, bool *changed, struct cfg_err *err)
+static int
+take_list(struct provider *p, const struct cfg_node *list, bool dry, bool *changed, struct cfg_err *err)
 {
-	struct load l = { .p = p };
+	struct load l = { .p = p, .dry = dry };
 	struct pick pick = { 0 };
 	int rc = 0;
 
@@ -470,7 +471,7 @@ provider_load(struct provider *p, const struct cfg_node *list, bool *changed, st
 		    filter_count(p->filter) > 0 || filter_count(p->exclude) > 0 || p->exclude_type[0] != '\0' ?
 			"doesn't match any proxy, please check your filter" :
 			"file doesn't have any proxy");
-	if (rc == 0 && !same(&l)) {
+	if (rc == 0 && !dry && !same(&l)) {
 		swap(&l);
 		*changed = true;
 	} else {
@@ -483,6 +484,20 @@ provider_load(struct provider *p, const struct cfg_node *list, bool *changed, st
 	free(l.kept);
 	free(pick.item);
 	return rc;
+}
+
+int
+provider_load(struct provider *p, const struct cfg_node *list, bool *changed, struct cfg_err *err)
+{
+	return take_list(p, list, false, changed, err);
+}
+
+int
+provider_check(struct provider *p, const struct cfg_node *list, struct cfg_err *err)
+{
+	bool changed;
+
+	return take_list(p, list, true, &changed, err);
 }
 
 /* ---- the end of nodes */

@@ -87,6 +87,9 @@ struct outbound *node_find(struct gen *g, const char *provider, const char *name
  * Groups have been told. */
 int provider_load(struct provider *p, const struct cfg_node *list, bool *changed, struct cfg_err *err);
 
+/* Whether provider_load() would take the list; nothing changes and nothing is logged. 0 or -E_* with err filled. */
+int provider_check(struct provider *p, const struct cfg_node *list, struct cfg_err *err);
+
 /* Frees what vanished long enough ago. The caller has set ob->visiting to mark on every node that is in use; nodes retired
  * after since_ms (loop time: the start of the oldest connection of which that is not known) stay. */
 void providers_reclaim(struct gen *g, unsigned mark, uint64_t since_ms);

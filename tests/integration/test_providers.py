@@ -172,6 +172,13 @@ def test_not_modified():
         eq(core.api("PUT", "/configs?force=true", {}).status, 204)
         update(core)
         eq(subs.last("/sub")["If-None-Match"], '"v1"', "kept over a reload")
+        at, asked = provider(core)["updatedAt"], subs.count("/sub")
+        core.stop()
+        core.start()                                        # as old as its last confirmation, not as the file
+        eq(provider(core)["updatedAt"], at)
+        eq(subs.count("/sub"), asked)
+        update(core)
+        eq(subs.last("/sub")["If-None-Match"], '"v1"', "kept over a start")
 
 
 def test_not_modified_since():

@@ -25,7 +25,7 @@
 #include "worker/loader/yaml.h"
 #include "worker/worker.h"
 
-enum { SERVERS = 2, PATIENCE_MS = 3000 };
+enum { SERVERS = 2, PATIENCE_MS = 3000, NEVER_MS = 60000 };
 
 /* ---- a name server */
 
@@ -350,6 +350,18 @@ teardown(void **state)
 	return 0;
 }
 
+/* Timers are of the real clock, and a busy machine may let this process wait: only where a test is about what happens when
+ * nothing comes, nothing is waited for long. */
+static void
+hurry(struct fix *f, bool on)
+{
+	struct resolver *r = f->g.resolver;
+
+	for (unsigned i = 0; i < RETRY_TIMES; i++)
+		r->times_ms[i] = (i + 1) * (on ? 60 : NEVER_MS);
+	r->negative_ms = on ? 80 : NEVER_MS;
+}
+
 /* Every %d is the next server's port. */
 static void
 start(struct fix *f, const char *yaml)
@@ -373,10 +385,9 @@ start(struct fix *f, const char *yaml)
 	if (hosts_parse(&f->g, f->tree.root, &err) != 0 || dns_parse(&f->g, f->tree.root, &err) != 0 ||
 	    resolver_start(&f->g, &err) != 0)
 		fail_msg("%s: %s", text, err.text);
-	f->g.resolver->times_ms[0] = 60;
-	f->g.resolver->times_ms[1] = 120;
-	f->g.resolver->times_ms[2] = 180;
-	f->g.resolver->negative_ms = 80;
+	hurry(f, false);
+	if (f->g.resolver->conf.ipv6_timeout_ms == DNS_IPV6_TIMEOUT_MS)
+		f->g.resolver->conf.ipv6_timeout_ms = NEVER_MS;
 }
 
 struct result {

@@ -35,15 +35,23 @@ def sockets(pid):
     return out
 
 
-def owner(core, s, pids):
-    """The worker that accepted the client socket s."""
-    me, proxy = s.getsockname()[1], s.getpeername()[1]
-    with open("/proc/net/tcp") as f:
-        for line in list(f)[1:]:
-            x = line.split()
-            if int(x[1].split(":")[1], 16) == proxy and int(x[2].split(":")[1], 16) == me:
-                return [p for p in pids if x[9] in sockets(p)][0]
-    raise AssertionError("no socket of the connection")
+def owners(held, pids):
+    """For each worker, those of the client sockets that it accepted. What the kernel lists may be long: it is read once for all
+    of them, and again when one was passed over because others came or went meanwhile."""
+    ours = {"%04X %04X" % (s.getpeername()[1], s.getsockname()[1]): s for s in held}
+    of = {inode: p for p in pids for inode in sockets(p)}
+
+    def look():
+        found = {}
+        with open("/proc/net/tcp") as f:
+            for line in f:
+                x = line.split(maxsplit=10)
+                s = ours.get(x[1][-4:] + " " + x[2][-4:])
+                if s is not None and x[9] in of:
+                    found[s] = of[x[9]]
+        return found if len(found) == len(held) else None
+    found = until(look, 5, "the sockets of the connections")
+    return {p: [s for s in held if found[s] == p] for p in pids}
 
 
 def test_kill_a_worker(core):
@@ -54,7 +62,7 @@ def test_kill_a_worker(core):
     until(lambda: len(core.serving()) == 2)
     pids = core.serving()
     held = [core.held("a.test", 4101) for _ in range(60)]
-    mine = {p: [s for s in held if owner(core, s, pids) == p] for p in pids}
+    mine = owners(held, pids)
     eq(all(mine.values()), True, "both workers accept: %s" % {p: len(v) for p, v in mine.items()})
     victim, other = pids
     t = time.monotonic()

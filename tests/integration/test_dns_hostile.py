@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Hostile name servers: whatever they send, the right answer wins or the question fails in its time, and the next one is answered."""
+import re
 import socket
 import struct
 import threading
@@ -183,6 +184,8 @@ def test_the_right_answer_wins():
             got = ask(c, kind + ".evil.test")
             eq(got == [GOOD] or (kind in BROKEN and got is None), True, "%s: %r" % (kind, got))
         eq(ask(c, "fine.test"), [GOOD])
+        told = [int(n) for n in re.findall(r"dns: (\d+) answers of 127.0.0.1:%d were ignored" % e.port, c.log())]
+        eq((len(told), told[0] > 50), (1, True), "one line a minute, with their number: %r" % told)
 
 
 def test_by_tcp():

@@ -20,6 +20,9 @@ enum dns_net {
 };
 enum { DNS_NO_QTYPES_MAX = 8 };		/* disable-qtype-N parameters of one server; more are ignored with a warning */
 
+struct dns_ignored {			/* answers of a server that answer no question of ours, since the last line about them */
+	uint64_t n, told_ms;		/* loop time; 0: there was none */
+};
 struct dns_server {
 	enum dns_net net;
 	const char *text;		/* as written */
@@ -35,6 +38,7 @@ struct dns_server {
 	struct prefix ecs;		/* family 0 = none */
 	uint16_t no_qtypes[DNS_NO_QTYPES_MAX];
 	int n_no_qtypes;
+	struct dns_ignored *ignored;
 };
 struct dns_servers {
 	struct dns_server *s;

@@ -35,6 +35,7 @@ struct upstream {
 	struct carrier *carrier;	/* NULL: UDP to ip */
 	const char *iface;		/* UDP: of "#name"; NULL: interface-name */
 	const struct dns_server *conf;	/* NULL: the system's */
+	struct dns_ignored *ignored;	/* never NULL */
 };
 struct upstreams {
 	struct upstream u[UPSTREAMS_MAX];
@@ -74,6 +75,7 @@ struct system_list {		/* of resolv.conf; read when the first list needs it */
 	bool read;
 	int n;
 	struct ip ips[SYSTEM_SERVERS_MAX];
+	struct dns_ignored ignored[SYSTEM_SERVERS_MAX];	/* also of those that stand in when there are none */
 };
 
 /* The DNS server's door, for link.c, which must not need the server: dns_serve_ask(), for this worker itself. */

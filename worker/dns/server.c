@@ -231,6 +231,7 @@ dns_server_parse(struct arena *a, const char *text, int index, struct dns_server
 	const struct scheme *scheme;
 
 	*out = (struct dns_server){ .text = arena_strdup(a, text), .path = "", .user = "" };
+	out->ignored = arena_alloc(a, sizeof(*out->ignored));
 	if (!complete(text, full, sizeof(full)))
 		return bad_format(&p, "text too long");
 	for (const char *c = full; *c != '\0'; c++)

@@ -118,6 +118,7 @@ new_servers(struct resolver *r, char *text)
 		return;
 	memcpy(r->system.ips, ips, (size_t)n * sizeof(*ips));
 	r->system.n = n;
+	memset(r->system.ignored, 0, sizeof(r->system.ignored));
 	upstreams_make(r);
 	log_info("resolv.conf has changed: %d name server%s", n, n == 1 ? "" : "s");
 }

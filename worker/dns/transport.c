@@ -13,13 +13,15 @@
 #include <unistd.h>
 
 #include "common/err.h"
+#include "common/log.h"
 #include "common/strutil.h"
 #include "worker/codec/dns.h"
 #include "worker/dns/carrier.h"
 #include "worker/dns/internal.h"
 
 enum { UDP_READ = 4096,			/* a longer datagram is asked for again over TCP */
-       READS_MAX = 8 };			/* datagrams of one socket in one event */
+       READS_MAX = 8,			/* datagrams of one socket in one event */
+       IGNORED_MS = 60000 };		/* between two lines about ignored answers of one server */
 
 struct attempt {			/* at one server */
 	ev_io io;
@@ -89,6 +91,21 @@ bury(struct loop_task *t)
 	free(x);
 }
 
+/* Someone may be guessing, or a device on the way answers in the server's place. */
+static void
+tell_ignored(const struct attempt *a)
+{
+	struct dns_ignored *ig = a->up.ignored;
+	uint64_t now = a->x->r->loop->now_ms;
+	char ip[ADDR_TEXT_MAX];
+
+	if (ig->n == 0 || (ig->told_ms != 0 && now - ig->told_ms < IGNORED_MS))
+		return;
+	log_warn("dns: %llu answers of %.128s were ignored: they answer no question of ours", (unsigned long long)ig->n,
+	    a->up.conf != NULL ? a->up.conf->text : ip_text(&a->up.ip, ip));
+	*ig = (struct dns_ignored){ .told_ms = now };
+}
+
 /* Closes everything; x is freed at the end of the turn. */
 static void
 end(struct exchange *x)
@@ -97,6 +114,7 @@ end(struct exchange *x)
 		attempt_close(&x->a[i]);
 		free(x->a[i].own);
 		x->a[i].own = NULL;
+		tell_ignored(&x->a[i]);
 	}
 	ev_timer_stop(x->r->loop->ev, &x->timer);
 	list_remove(&x->link);
@@ -221,6 +239,7 @@ take(struct attempt *a, const uint8_t *p, size_t n)
 {
 	switch (judge(a, p, n)) {
 	case IGNORED:
+		a->up.ignored->n++;
 		return false;
 	case CUT:
 		attempt_close(a);
@@ -270,8 +289,10 @@ on_udp(struct ev_loop *ev, ev_io *w, int revents)
 			return;
 		}
 		if ((size_t)n > sizeof(buf)) {
-			if (memcmp(buf, a->id, 2) != 0)
+			if (memcmp(buf, a->id, 2) != 0) {
+				a->up.ignored->n++;
 				continue;
+			}
 			attempt_close(a);
 			if (!attempt_tcp(a))
 				(void)attempt_fail(a);

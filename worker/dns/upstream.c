@@ -28,7 +28,7 @@ set_add_system(struct resolver *r, struct upstreams *set)
 		sys->n = system_servers(r->gen->w, sys->ips);
 	sys->read = true;
 	for (int i = 0; i < sys->n; i++)
-		(void)set_add(set, &(struct upstream){ .ip = sys->ips[i], .port = 53 });
+		(void)set_add(set, &(struct upstream){ .ip = sys->ips[i], .port = 53, .ignored = &sys->ignored[i] });
 }
 
 static struct carrier *
@@ -54,7 +54,7 @@ is_iface(const struct resolver *r, const char *via)
 static void
 set_add_server(struct resolver *r, struct upstreams *set, const struct dns_server *s, bool by_rules)
 {
-	struct upstream u = { .ip = s->ip, .port = s->port, .conf = s };
+	struct upstream u = { .ip = s->ip, .port = s->port, .conf = s, .ignored = s->ignored };
 	bool rules = s->rules || (by_rules && s->via == NULL);
 
 	if (s->net == DNS_NET_UDP && !rules && is_iface(r, s->via))
@@ -99,6 +99,7 @@ upstreams_make(struct resolver *r)
 {
 	static const struct ip builtin[] = { { .family = 4, .b = { 114, 114, 114, 114 } }, { .family = 4, .b = { 8, 8, 8, 8 } } };
 	struct upstreams *set = &r->sets[USE_RULES];
+	_Static_assert(countof(builtin) <= SYSTEM_SERVERS_MAX, "each counts in one of the system's places");
 	const struct dns_servers *lists[] = { [USE_RULES] = &r->conf.main, [USE_SERVER] = &r->conf.server,
 		[USE_DIRECT] = &r->conf.direct, [USE_BOOT] = &r->conf.bootstrap };
 	bool by_rules = r->conf.respect_rules;
@@ -115,7 +116,7 @@ upstreams_make(struct resolver *r)
 	}
 	set_add_system(r, set);
 	for (size_t i = 0; r->system.n == 0 && i < countof(builtin); i++)
-		(void)set_add(set, &(struct upstream){ .ip = builtin[i], .port = 53 });
+		(void)set_add(set, &(struct upstream){ .ip = builtin[i], .port = 53, .ignored = &r->system.ignored[i] });
 }
 
 const struct upstreams *

@@ -34,11 +34,11 @@ rig_start(struct rig *r)
 	log_set_level(LL_SILENT);
 }
 
-/* Turns until *flag or two seconds have passed. */
+/* Turns until *flag or ten seconds have passed: far beyond what a busy machine makes anything here wait. */
 static inline bool
 rig_wait(struct rig *r, const bool *flag)
 {
-	uint64_t end = loop_clock_ms() + 2000;
+	uint64_t end = loop_clock_ms() + 10000;
 
 	while (!*flag && loop_clock_ms() < end) {
 		loop_turn(&r->w.loop);

@@ -71,6 +71,7 @@ struct image {
 	char text[512];
 	bool known;			/* fd or err holds for `of` */
 	bool again;			/* the file has changed under a running job */
+	bool lacking;			/* geodata: its file was damaged already when the generation that serves was built */
 	uint32_t declared;		/* the last generation that asked while it was built */
 	struct list waiters;		/* at most WAITERS_MAX; then E_LIMIT */
 	unsigned n_waiters;
@@ -167,11 +168,31 @@ drop(struct image *im)
 
 /* ---- answers */
 
+static bool
+is_geodata(const struct image *im)
+{
+	return im->what.kind >= IMAGE_GEOSITE && im->what.kind <= IMAGE_ASN;
+}
+
+/* A damaged geodata file (E_PROTO) is a missing one to a start, to a worker that replaces another, and where the generation
+ * that serves does without it, too. Anybody else would lose what works now: a reload is refused, and so is a test. */
+static bool
+does_without(const struct image *im, const struct child *w)
+{
+	const struct sup *s = im->sup;
+
+	return s->opt.command != CMD_TEST && (im->lacking || w->gen == s->serving);
+}
+
 static void
-answer(struct child *w, uint32_t id, const struct image *im)
+answer(struct child *w, uint32_t id, struct image *im)
 {
 	struct msg_image m = { .err = im->err, .count = im->count, .mtime_ns = im->of.mtime_ns };
 
+	if (im->err == E_PROTO && is_geodata(im)) {
+		im->lacking |= im->sup->serving == NULL;
+		m.err = does_without(im, w) ? E_PROTO : E_INVAL;
+	}
 	str_copy(m.text, sizeof m.text, im->text);
 	child_send(w, MSG_IMAGE, id, &m, sizeof m, im->err == 0 ? fcntl(im->fd, F_DUPFD_CLOEXEC, 3) : -1);
 }
@@ -253,6 +274,7 @@ give_out(struct content *c, int file)
 		main->of = im->of;
 		main->known = main->fd != -1;
 		main->err = 0;
+		main->lacking = false;
 		main->count = im->count;
 		im->fd = -1;
 	}
@@ -480,7 +502,7 @@ holds(struct sup *s, const struct image *im, int payload)
 		return false;
 	now = identify(file);
 	same = identical(&im->of, &now) && new.size == now.size && same_bytes(file, payload, now.size);
-	if (same && im->what.kind >= IMAGE_GEOSITE && im->what.kind <= IMAGE_ASN)
+	if (same && is_geodata(im))
 		touch(s, im, file);
 	close(file);
 	return same;
@@ -508,7 +530,7 @@ add_job(struct content *c, const struct msg_compile *what)
 static void
 ask_with_payload(struct sup *s, struct child *w, uint32_t id, const struct msg_compile *m, int payload)
 {
-	const struct image *asked = m->path[0] != '\0' ? find(s, m) : NULL;
+	struct image *asked = m->path[0] != '\0' ? find(s, m) : NULL;
 	bool declared = m->path[0] == '\0' || (asked != NULL && asked->declared >= w->gen->number);
 	struct content *c;
 	int rc = 0;
@@ -610,6 +632,7 @@ images_done(struct sup *s, struct child *loader, const struct msg_image_done *m,
 	im->err = 0;
 	im->text[0] = '\0';
 	im->count = m->count;
+	im->lacking = false;
 	finish(im);
 }
 
@@ -707,6 +730,7 @@ images_load(struct sup *s, struct adopt *a)
 		if (im == NULL)
 			return adopt_bad(a, "out of memory");
 		im->declared = declared;
+		im->lacking = is_geodata(im);	/* it is not known; an upgrade is refused by nothing that was so before */
 	}
 	return 0;
 }

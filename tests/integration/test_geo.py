@@ -187,6 +187,36 @@ def test_a_damaged_file_counts_as_missing():
         until(lambda: rule_of(core, "x.a.test", 4760) == ("GeoSite", "cn"), 5)
 
 
+def test_a_damaged_file_refuses_a_reload():
+    """What works goes on: only a start, and who does without the file already, take a damaged one for a missing one."""
+    good, junk = geosite(cn=["a.test"]), b"\xff" * 100
+    put = {"path": "", "payload": ""}
+    with Site(site=404) as site, Core(config(site), {"GeoSite.dat": good}) as core:
+        before = generation(core)
+        core.write("GeoSite.dat", junk)
+        r = core.api("PUT", "/configs?force=true", put)
+        eq((r.status, "GeoSite.dat: the file is damaged" in r.json["message"], r.json.get("key")), (400, True, "rules"), r)
+        eq(core.api("POST", "/restart", {}).status, 400)
+        eq(generation(core), before)
+        on_every_worker(core, "x.a.test", 4780, ("GeoSite", "cn"))
+        pid = before[-1][1][0]              # a worker that replaces another comes up all the same
+        os.kill(pid, 9)
+        until(lambda: len(generation(core)[-1][1]) == len(before[-1][1]) and pid not in generation(core)[-1][1], 5)
+        eq(core.api("PUT", "/configs?force=true", put).status, 400)
+        core.write("GeoSite.dat", good)
+        eq(core.api("PUT", "/configs?force=true", put).status, 204)
+        on_every_worker(core, "x.a.test", 4785, ("GeoSite", "cn"))
+        eq(check_config("rules: ['GEOSITE,cn,DIRECT']\n", files={"GeoSite.dat": junk})[0], 1)
+    with Site(site=404) as site, Core(config(site), {"GeoSite.dat": junk}) as core:
+        core.wait_log("GEOSITE,cn matches nothing: GeoSite.dat: the file is damaged")
+        eq(core.api("PUT", "/configs?force=true", put).status, 204)
+        eq(core.api("POST", "/restart", {}).status, 200)
+        site.files["/site"] = good
+        eq(post(core).status, 204)
+        core.write("GeoSite.dat", junk)
+        eq(core.api("PUT", "/configs?force=true", put).status, 400)
+
+
 def test_auto_update():
     with Site(site=geosite(cn=["a.test"])) as site:
         core = Core(config(site, "geo-auto-update: true\ngeo-update-interval: 1"), {"GeoSite.dat": geosite(cn=["b.test"])}, start=False)

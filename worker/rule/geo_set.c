@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* See geo_set.h. A list that the database does not have refuses the configuration, as the reference does; a database that is
- * not there does not. */
+ * not there does not. One that is damaged is E_PROTO where it may count as missing, which the supervisor decides. */
 #include "worker/rule/geo_set.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -62,6 +63,17 @@ fail(struct geo_set *gs, const char *text)
 	return -E_INVAL;
 }
 
+/* A loader knows no paths; of a list that is not there it says in what. */
+static void
+fail_file(struct geo_set *gs, const char *text)
+{
+	gs->state = GEO_FAILED;
+	if (strstr(text, gs->path) != NULL)
+		(void)str_copy(gs->text, sizeof gs->text, text);
+	else
+		(void)snprintf(gs->text, sizeof gs->text, "%s: %.460s", gs->path, text);
+}
+
 /* Takes fd. */
 static int
 take(struct geo_set *gs, const struct msg_image *m, int fd)
@@ -95,14 +107,14 @@ on_image(struct worker *w, void *arg, const struct msg_image *m, int fd)
 	}
 	gs->path = *gs->file;
 	if (m->err == E_PROTO) {	/* not even a database: a download is as good as where there is none */
-		(void)fail(gs, m->text);
+		fail_file(gs, m->text);
 		gs->state = GEO_NO_FILE;
 		return;
 	}
 	if (m->err != 0)
-		(void)fail(gs, m->text);
+		fail_file(gs, m->text);
 	else if (take(gs, m, fd) != 0)
-		(void)fail(gs, "its image is damaged");
+		fail_file(gs, "its image is damaged");
 }
 
 static void
@@ -152,8 +164,9 @@ geo_set_check(struct geo_set *gs, const char *who, struct cfg_err *err)
 	if (gs->state == GEO_FAILED)
 		return cfg_fail(err, NULL, NULL, "%s", gs->text);
 	if (gs->state == GEO_NO_FILE && !gs->reported && w->lead)
-		log_error("%s matches nothing: %s%s%s%s", who, any && gs->text[0] == '\0' ? "geoip.metadb or Country.mmdb" : gs->path,
-		    gs->text[0] != '\0' ? ": " : " is not in the working directory", gs->text,
+		log_error("%s matches nothing: %s%s%s", who,
+		    gs->text[0] != '\0' ? gs->text : any ? "geoip.metadb or Country.mmdb" : gs->path,
+		    gs->text[0] != '\0' ? "" : " is not in the working directory",
 		    w->test ? "" : "; it is downloaded when this configuration serves");
 	gs->reported = true;
 	return 0;

@@ -8,6 +8,7 @@
 #include "common/strutil.h"
 #include "worker/rule/rule.h"
 #include "worker/rule/ruleset.h"
+#include "worker/worker.h"
 
 enum { TYPE_NAME_MAX = 64, LATER_MAX = 32 /* kinds of warning; there are fewer types */ };
 enum mark { MARK_NEW, MARK_OPEN, MARK_DONE };
@@ -326,7 +327,7 @@ rules_parse(struct gen *g, const struct cfg_node *root, struct cfg_err *err)
 		rc = parse_list(g, g->rules, n, "rules", err);
 	if (rc == 0)
 		rc = settle(g->rules, path, 0, g, err);
-	if (rc == 0)
+	if (rc == 0 && (g->w == NULL || g->w->lead))
 		warn_later(g, subs);
 	return rc;
 }

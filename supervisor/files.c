@@ -14,6 +14,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "common/err.h"
@@ -52,7 +53,8 @@ files_home(struct sup *s, bool make, bool lock)
 		return 0;
 	s->lock_fd = openat(s->home_fd, "sluice.lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (s->lock_fd == -1 || flock(s->lock_fd, LOCK_EX | LOCK_NB) == -1) {
-		log_error("%s/sluice.lock: %s", s->home, errno == EWOULDBLOCK ? "another sluice runs in this directory" : strerror(errno));
+		log_error("%s/sluice.lock: %s%s", s->home, errno == EWOULDBLOCK ? "another sluice runs in this directory" : strerror(errno),
+		    errno == EROFS || errno == EACCES ? "; the working directory must be writable" : "");
 		return -E_BUSY;
 	}
 	return 0;	/* held for the life of the process */
@@ -202,7 +204,7 @@ confine(struct sup *s, const char *path, const char **rest, bool *inside)
 }
 
 static int
-explain(struct sup *s, const char *path, bool inside, char *why, size_t cap)
+explain(struct sup *s, const char *path, bool inside, const char *what, char *why, size_t cap)
 {
 	int saved = errno;
 
@@ -211,7 +213,7 @@ explain(struct sup *s, const char *path, bool inside, char *why, size_t cap)
 		    s->opt.safe_paths != NULL && *s->opt.safe_paths != '\0' ? " " : "", s->opt.safe_paths != NULL ? s->opt.safe_paths : "");
 		return -E_PERM;
 	}
-	snprintf(why, cap, "stat %s: %s", path, saved == ENOENT ? "no such file or directory" : strerror(saved));
+	snprintf(why, cap, "%s %s: %s", what, path, saved == ENOENT ? "no such file or directory" : strerror(saved));
 	return saved == ENOENT ? -E_NOTFOUND : -E_SYS;
 }
 
@@ -235,7 +237,7 @@ files_open(struct sup *s, const char *path, char *why, size_t cap)
 	if (dir != -1)
 		fd = open_beneath(dir, rest, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS);
 	close_keeping_errno(dir);
-	return fd != -1 ? fd : explain(s, path, inside, why, cap);
+	return fd != -1 ? fd : explain(s, path, inside, "stat", why, cap);
 }
 
 /* Steps from dir (taken) down to the folder of a file, making what is missing; the folder's fd and the file's name. */
@@ -275,25 +277,39 @@ enter_folders(int dir, const char *rest, const char **name)
 	return dir;
 }
 
-static int
-write_beside(int dir, const char *name, const void *p, size_t n)
+static bool
+write_all(int fd, const struct iovec *v)
 {
-	static const char tmp[] = ".sluice.download";
-	int fd = openat(dir, tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600), rc = -1;
-	const char *at = p;
+	const char *at = v->iov_base;
 
-	while (fd != -1 && n > 0) {
-		ssize_t done = write(fd, at, n);
+	for (size_t left = v->iov_len; left > 0;) {
+		ssize_t n = write(fd, at, left);
 
-		if (done <= 0)
-			break;
-		at += done;
-		n -= (size_t)done;
+		if (n <= 0)
+			return false;
+		at += n;
+		left -= (size_t)n;
 	}
-	if (fd != -1 && n == 0 && fsync(fd) == 0)
-		rc = renameat(dir, tmp, dir, name);
-	close_keeping_errno(fd);
-	return rc;
+	return true;
+}
+
+int
+files_write(int dir, const char *name, const struct iovec *v, int n)
+{
+	static const char tmp[] = ".sluice.tmp";	/* one at a time: nothing here waits */
+	int fd = openat(dir, tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600), saved;
+	bool good = fd != -1;
+
+	for (int i = 0; i < n && good; i++)
+		good = write_all(fd, &v[i]);
+	good = good && fsync(fd) == 0 && renameat(dir, tmp, dir, name) == 0;
+	saved = errno;
+	if (fd != -1 && !good)
+		unlinkat(dir, tmp, 0);	/* a full disk needs its place most */
+	if (fd != -1)
+		close(fd);
+	errno = saved;
+	return good ? 0 : -E_SYS;
 }
 
 int
@@ -313,7 +329,7 @@ files_replace(struct sup *s, const char *path, int content, char *why, size_t ca
 	if (dir != -1)
 		dir = enter_folders(dir, rest, &name);
 	if (dir != -1 && *name != '\0' && strcmp(name, ".") != 0 && strcmp(name, "..") != 0)
-		rc = write_beside(dir, name, p, n);
+		rc = files_write(dir, name, &(struct iovec){ (void *)(uintptr_t)p, n }, 1);
 	else if (dir != -1)
 		errno = EISDIR;
 	close_keeping_errno(dir);
@@ -323,7 +339,7 @@ files_replace(struct sup *s, const char *path, int content, char *why, size_t ca
 		munmap((void *)(uintptr_t)p, n);
 		errno = saved;
 	}
-	return rc == 0 ? 0 : explain(s, path, inside, why, cap);
+	return rc == 0 ? 0 : explain(s, path, inside, "write", why, cap);
 }
 
 int
@@ -414,27 +430,26 @@ store_put(int dir, const char *name, int value_fd)
 	const void *p = NULL;
 	size_t n = 0;
 	struct stat st;
-	int fd = -1, status = 500;
+	int status = 500;
 
+	errno = EPROTO;
 	if (memfd_map(value_fd, &p, &n, STORE_VALUE_MAX) != 0)
 		return 500;
-	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == -1 && store_count(dir) >= STORE_FILES_MAX) {
+	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == -1 && store_count(dir) >= STORE_FILES_MAX)
 		status = 507;
-		goto out;
-	}
-	fd = openat(dir, ".tmp", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd != -1 && (n == 0 || write(fd, p, n) == (ssize_t)n) && fsync(fd) == 0 && renameat(dir, ".tmp", dir, name) == 0)
+	else if (files_write(dir, name, &(struct iovec){ (void *)(uintptr_t)p, n }, 1) == 0)
 		status = 204;
-out:
-	if (fd != -1)
-		close(fd);
-	if (p != NULL)
+	if (p != NULL) {
+		int saved = errno;
+
 		munmap((void *)(uintptr_t)p, n);
+		errno = saved;
+	}
 	return status;
 }
 
 int
-files_store(struct sup *s, const struct msg_store *m, int value_fd, int *out)
+files_store(struct sup *s, const struct msg_store *m, int value_fd, int *out, char *why, size_t cap)
 {
 	char name[3 * STORE_KEY_MAX + 32];
 	int dir = -1, status = 500;
@@ -462,6 +477,12 @@ files_store(struct sup *s, const struct msg_store *m, int value_fd, int *out)
 		break;
 	}
 done:
+	if (status == 507)
+		snprintf(why, cap, "the storage is full");
+	else if (status == 400)
+		snprintf(why, cap, "the key is too long");
+	else if (status == 500)
+		snprintf(why, cap, "%s/storage: %s", s->home, strerror(errno));
 	if (dir != -1)
 		close(dir);
 	if (value_fd != -1)

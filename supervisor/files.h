@@ -2,6 +2,8 @@
 #ifndef SLUICE_SUPERVISOR_FILES_H
 #define SLUICE_SUPERVISOR_FILES_H
 
+#include <sys/uio.h>
+
 #include "supervisor/sup.h"
 
 /* Resolves the working directory (made when missing, unless testing), opens and locks it. 0 or -E_* with the reason logged. */
@@ -15,11 +17,14 @@ int files_open(struct sup *s, const char *path, char *why, size_t cap);
  * the caller's. 0, or -E_* with why filled. */
 enum { FILES_CONTENT_MAX = 64 << 20 };
 int files_replace(struct sup *s, const char *path, int content, char *why, size_t cap);
+/* A file of the folder dir gets this content: beside it first, fsync, rename; of a failure nothing is left. 0, or -E_SYS with errno. */
+int files_write(int dir, const char *name, const struct iovec *v, int n);
 /* A dashboard file: relative to external-ui, no symlinks. */
 int files_open_ui(struct sup *s, const char *relative, char *why, size_t cap);
-/* resolv.conf, hosts or the certificate authorities of the system. */
+/* The certificate authorities of the system. */
 int files_open_authorities(void);
-/* /storage: one file per key. Writes value_fd's content (taken) / reads. Status for the API: 200 (fd in *out), 204, 404, 500, 507. */
-int files_store(struct sup *s, const struct msg_store *m, int value_fd, int *out);
+/* /storage: one file per key. Writes value_fd's content (taken) / reads. Status for the API: 200 (fd in *out), 204, 404; 400, 500, 507 with why
+ * filled. */
+int files_store(struct sup *s, const struct msg_store *m, int value_fd, int *out, char *why, size_t cap);
 
 #endif

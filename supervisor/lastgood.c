@@ -18,10 +18,11 @@
 #include "common/memfd.h"
 #include "supervisor/adopt.h"
 #include "supervisor/controller.h"
+#include "supervisor/files.h"
 #include "supervisor/reload.h"
 
 enum { GOOD_AFTER_S = 60, CRASHES_MAX = 3, TREE_MAX = 256 << 20 };
-static const char file_name[] = "sluice.lastgood", file_tmp[] = "sluice.lastgood.tmp";
+static const char file_name[] = "sluice.lastgood";
 
 static struct {
 	int tree_fd;			/* -1 = none yet */
@@ -38,7 +39,6 @@ store(struct sup *s)
 {
 	const void *p = NULL;
 	size_t n = 0;
-	int fd;
 
 	if (!(good.opts.flags & JOB_START_WITH_LAST_GOOD)) {
 		unlinkat(s->home_fd, file_name, 0);
@@ -46,12 +46,8 @@ store(struct sup *s)
 	}
 	if (memfd_map(good.tree_fd, &p, &n, TREE_MAX) != 0)
 		return;
-	fd = openat(s->home_fd, file_tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd == -1 || write(fd, &good.opts, sizeof good.opts) != (ssize_t)sizeof good.opts || write(fd, p, n) != (ssize_t)n || fsync(fd) == -1 ||
-	    renameat(s->home_fd, file_tmp, s->home_fd, file_name) == -1)
-		log_warn("%s/%s: %s", s->home, file_name, strerror(errno));
-	if (fd != -1)
-		close(fd);
+	if (files_write(s->home_fd, file_name, (struct iovec[]){ { &good.opts, sizeof good.opts }, { (void *)(uintptr_t)p, n } }, 2) != 0)
+		log_warn("the last good configuration cannot be stored in %s/%s: %s", s->home, file_name, strerror(errno));
 	munmap((void *)(uintptr_t)p, n);
 }
 

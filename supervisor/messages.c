@@ -293,16 +293,17 @@ on_store(struct peer *p, struct wire *w, const int *fds)
 {
 	struct child *c = p->arg;
 	int value = p->cur_nfds > 0 ? fds[0] : -1, out, status;
+	char why[512] = "";
 	BODY(struct msg_store, m, w);
 
 	m.key[sizeof m.key - 1] = '\0';
 	if (m.op < STORE_GET || m.op > STORE_DELETE || (value != -1) != (m.op == STORE_PUT))
 		return -E_PROTO;
-	status = files_store(c->sup, &m, value, &out);
+	status = files_store(c->sup, &m, value, &out, why, sizeof why);
 	if (m.op == STORE_GET)
 		reply_file(c, status == 200 ? out : -E_NOTFOUND, "");
 	else
-		messages_result(p, p->cur_id, status, NULL, status == 507 ? "the storage is full" : status >= 400 ? "the value cannot be stored" : "");
+		messages_result(p, p->cur_id, status, NULL, why);
 	return 0;
 }
 

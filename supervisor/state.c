@@ -21,6 +21,7 @@
 #include "common/shm_stat.h"
 #include "common/strutil.h"
 #include "supervisor/child.h"
+#include "supervisor/files.h"
 #include "supervisor/inherit.h"
 #include "supervisor/systemd.h"
 
@@ -161,19 +162,6 @@ state_init(struct sup *s)
 			read_file(s, k);
 }
 
-static int
-write_file(struct sup *s, const char *file, const void *p, size_t n)
-{
-	int fd = openat(s->home_fd, "sluice.state.tmp", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600), rc = -E_SYS;
-
-	if (fd == -1)
-		return -E_SYS;
-	if (write(fd, p, n) == (ssize_t)n && fsync(fd) == 0 && renameat(s->home_fd, "sluice.state.tmp", s->home_fd, file) == 0)
-		rc = 0;
-	close(fd);
-	return rc;
-}
-
 static void
 forget(struct sup *s, uint32_t kind)
 {
@@ -197,7 +185,7 @@ state_save(struct sup *s, uint32_t kind, int fd)
 		close(fd);
 		return -E_PROTO;
 	}
-	if (stored[kind].file != NULL && write_file(s, stored[kind].file, p, n) != 0)
+	if (stored[kind].file != NULL && files_write(s->home_fd, stored[kind].file, &(struct iovec){ (void *)(uintptr_t)p, n }, 1) != 0)
 		log_warn("%s cannot be stored in %s/%s: %s", stored[kind].what, s->home, stored[kind].file, strerror(errno));
 	if (p != NULL)
 		munmap((void *)(uintptr_t)p, n);

@@ -153,6 +153,49 @@ def test_one_directory_one_service():
         eq(c.api("GET", "/version").status, 200)
 
 
+def test_a_full_disk():
+    """Everything that is written fails for a while: nothing ends, the API and the log say what and why, and no half file is left."""
+    if os.getuid() != 0 or not shutil.which("unshare"):
+        raise lib.Skip("it needs root and unshare")
+    core = Core(BASE + """
+profile: {store-fake-ip: true}
+dns: {enable: true, enhanced-mode: fake-ip, nameserver: ["127.0.0.1:$s_dns"]}
+rule-providers:
+  d: {type: http, behavior: domain, format: text, url: "http://127.0.0.1:$s_origin/hello", interval: 86400}
+proxy-groups: [{name: P, type: select, proxies: [DIRECT, REJECT]}]
+rules: ['RULE-SET,d,REJECT', 'MATCH,P']
+""", start=False)
+    with tempfile.NamedTemporaryFile("w", suffix=".sh", delete=False) as f:
+        f.write("""#!/bin/sh
+exec unshare -m --propagation private sh -c 'c=$(cat "$2/config.yaml"); mount -t tmpfs -o size=96k tmpfs "$2" && printf "%%s\\n" "$c" >"$2/config.yaml"
+dd if=/dev/zero of="$2/fill" bs=1k 2>/dev/null; exec "$0" "$@"' "%s" "$@"
+""" % os.path.abspath(lib.PROGRAM))
+    os.chmod(f.name, 0o755)
+    program, lib.PROGRAM = lib.PROGRAM, f.name
+    try:
+        core.start()
+    finally:
+        lib.PROGRAM = program
+        os.unlink(f.name)
+    with core:
+        inside = "/proc/%d/root%s/" % (core.proc.pid, core.dir)
+        core.wait_log("sluice.fakeip: No space left on device: fake addresses are not kept")
+        eq(core.api("PUT", "/proxies/P", {"name": "REJECT"}).status, 204)
+        core.wait_log("selections cannot be stored in .*/sluice.state: No space left on device")
+        core.api("PUT", "/storage/x", raw=b"1").error(500, core.dir + "/storage: No space left on device")
+        r = core.api("PUT", "/providers/rules/d")
+        eq((r.status, "No space left on device" in r.json["message"]), (503, True), r)
+        core.wait_log(r"\[Provider\] d pull error: write rules/\w+: No space left on device")
+        eq(core.api("PUT", "/configs?force=true", {"path": "", "payload": ""}).status, 204)
+        eq(core.get("/proxies/P")["now"], "REJECT")
+        eq([n for top, _, names in os.walk(inside) for n in names if "tmp" in n], [])
+        os.unlink(inside + "fill")
+        eq(core.api("PUT", "/proxies/P", {"name": "DIRECT"}).status, 204)
+        eq(core.api("PUT", "/storage/x", raw=b"1").status, 204)
+        eq(core.api("PUT", "/providers/rules/d").status, 204)
+        eq(os.path.getsize(inside + "sluice.state") > 0, True)
+
+
 def test_ordinary_user():
     if os.getuid() != 0:
         raise lib.Skip("already an ordinary user: every other test shows it")

@@ -181,7 +181,9 @@ control_client(const struct options *o)
 
 	control_address(home, o->home, &a);
 	if (fd == -1 || connect(fd, (struct sockaddr *)&a, sizeof a) == -1) {
-		fprintf(stderr, "sluice: no service runs in %s: %s\n", o->home, strerror(errno));
+		bool there = errno == EACCES || errno == EPERM || errno == EAGAIN;
+
+		fprintf(stderr, "sluice: %s %s: %s\n", there ? "cannot reach the service in" : "no service runs in", o->home, strerror(errno));
 		return 3;
 	}
 	code = talk(fd, o);

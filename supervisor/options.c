@@ -115,6 +115,15 @@ default_home(char *out, size_t cap)
 		str_copy(out, cap, "/etc/sluice");
 }
 
+static bool
+has_host(const struct options *o)
+{
+	for (int i = 0; i < o->n_words; i++)
+		if (strcmp(o->words[i].key, "host") == 0)
+			return true;
+	return false;
+}
+
 static int
 apply(struct options *o, const char *const *value, const bool *flag)
 {
@@ -143,6 +152,8 @@ apply(struct options *o, const char *const *value, const bool *flag)
 		o->command = CMD_VERSION;
 	if (flag[O_HELP])
 		o->command = CMD_HELP;
+	if (o->command == CMD_EXPLAIN && !has_host(o))
+		return bad("a host is missing", "explain");
 	return 0;
 }
 

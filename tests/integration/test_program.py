@@ -247,6 +247,16 @@ def test_control_socket_is_the_owners():
         eq(c.cli("status").returncode, 0)
 
 
+def test_what_cannot_be_asked():
+    if os.getuid() != 0:
+        raise lib.Skip("it needs root")
+    with Core(BASE) as c:
+        os.chmod(c.dir, 0o755)
+        r = subprocess.run([lib.PROGRAM, "status", "-d", c.dir], capture_output=True, text=True, user=NOBODY, group=NOBODY, extra_groups=[])
+        eq((r.returncode, r.stderr), (3, "sluice: cannot reach the service in %s: Permission denied\n" % c.dir))
+    eq(run("explain").returncode, 2)
+
+
 def test_sighup():
     with Core(BASE + "rules: ['MATCH,DIRECT']\n") as c:
         c.write("config.yaml", c.config.replace("mode: rule", "mode: direct").replace("secret: test-secret", "secret: other"))

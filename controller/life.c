@@ -34,7 +34,7 @@
 #include "controller/tls.h"
 #include "controller/ws.h"
 
-enum { DOORS = 3, PEM_MAX = 1 << 20, STOP_POLL_MS = 10, STOP_LEAST_MS = 50 };
+enum { DOORS = 3, PEM_MAX = 1 << 20, STOP_POLL_MS = 10, STOP_LEAST_MS = 50, SHOWN_MAX = 320 };
 
 struct life {
 	struct ctl *ctl;
@@ -88,39 +88,33 @@ door_key(const struct ctl_conf *c, enum front_kind kind, struct msg_listen *key,
 	return 0;
 }
 
-static void
-listen_error(enum front_kind kind, const char *address, const char *text)
-{
-	log_error("External controller %slisten error: %s: %s", door_name[kind], address, text);
-}
-
-static void
-open_door(struct life *l, enum front_kind kind, const struct msg_listen *key, const char *shown)
+static int
+open_door(struct life *l, enum front_kind kind, const struct msg_listen *key, char *why, size_t cap)
 {
 	struct imsg *m = malloc(sizeof(*m));
-	struct msg_listener a;
+	struct msg_listener a = { 0 };
 	int r = m != NULL ? ask(l, MSG_LISTEN, key, sizeof(*key), MSG_LISTENER, m) : -E_NOMEM;
 
 	if (r != 0) {
-		listen_error(kind, shown, err_text(r));
+		str_copy(why, cap, err_text(r));
 		goto out;
 	}
-	memset(&a, 0, sizeof(a));
 	if (m->hdr.len == sizeof(a))
 		memcpy(&a, m->body, sizeof(a));
 	a.text[sizeof(a.text) - 1] = '\0';
 	if (m->hdr.len != sizeof(a) || a.err != 0 || m->nfds < 1) {
 		imsg_close_fds(m->fds, m->nfds);
-		listen_error(kind, shown, a.text[0] != '\0' ? a.text : err_text((int)a.err));
+		str_copy(why, cap, a.text[0] != '\0' ? a.text : err_text((int)a.err));
+		r = -E_SYS;
 		goto out;
 	}
 	imsg_close_fds(m->fds + 1, m->nfds - 1);
-	if (front_listen(l->ctl->front, m->fds[0], kind, key) != 0)
-		listen_error(kind, shown, "too many listeners");
-	else
-		log_info("RESTful API %slistening at: %s", door_name[kind], shown);
+	r = front_listen(l->ctl->front, m->fds[0], kind, key);
+	if (r != 0)
+		str_copy(why, cap, "too many listeners");
 out:
 	free(m);
+	return r;
 }
 
 /* ---- certificates */
@@ -212,39 +206,97 @@ on_unlisten(struct ctl *ctl, const struct msg_listen *key)
 	(void)peer_send(bridge_supervisor(ctl), MSG_UNLISTEN, 0, key, sizeof(*key), NULL, 0);
 }
 
-/* New addresses first, so that there is always one that answers; then those that are no longer named. */
-static void
-apply_doors(struct life *l, const struct ctl_conf *c)
-{
-	const char *const address[DOORS] = { [FRONT_TCP] = c->tcp, [FRONT_TLS] = c->tls, [FRONT_UNIX] = c->unix_path };
-	struct msg_listen keep[DOORS];
-	enum front_kind kinds[DOORS];
-	char shown[320], why[256] = "";
-	int n = 0;
+struct doors {
+	struct msg_listen key[DOORS];
+	enum front_kind kind[DOORS];
+	int n;
+};
 
-	for (int k = 0; k < DOORS; k++) {
-		enum front_kind kind = (enum front_kind)k;
-		struct tls_server *tls;
-		if (address[k][0] == '\0')
-			continue;
-		if (door_key(c, kind, &keep[n], shown, sizeof(shown)) != 0) {
-			listen_error(kind, address[k], "not an address");
-			continue;
+static const char *
+address(const struct ctl_conf *c, enum front_kind kind)
+{
+	return kind == FRONT_TCP ? c->tcp : kind == FRONT_TLS ? c->tls : c->unix_path;
+}
+
+/* Those that a configuration names. */
+static void
+name_doors(struct doors *d, const struct ctl_conf *c)
+{
+	char shown[SHOWN_MAX];
+
+	d->n = 0;
+	for (int k = 0; k < DOORS; k++)
+		if (address(c, (enum front_kind)k)[0] != '\0' && door_key(c, (enum front_kind)k, &d->key[d->n], shown, sizeof(shown)) == 0)
+			d->kind[d->n++] = (enum front_kind)k;
+}
+
+static bool
+has_door(const struct doors *d, enum front_kind kind, const struct msg_listen *key)
+{
+	for (int i = 0; i < d->n; i++)
+		if (d->kind[i] == kind && memcmp(&d->key[i], key, sizeof(*key)) == 0)
+			return true;
+	return false;
+}
+
+/* Opens the door of that kind unless it is open; with TLS, its certificate is read in any case. *tls: the caller owns it. */
+static int
+make_door(struct life *l, const struct ctl_conf *c, enum front_kind kind, struct msg_listen *key, struct tls_server **tls, char *why,
+    size_t cap)
+{
+	char shown[SHOWN_MAX], text[256] = "";
+
+	str_copy(shown, sizeof(shown), address(c, kind));
+	if (door_key(c, kind, key, shown, sizeof(shown)) != 0)
+		str_copy(text, sizeof(text), "not an address");
+	else if (kind != FRONT_TLS || (*tls = make_tls(l, c, text, sizeof(text))) != NULL) {
+		if (front_listens(l->ctl->front, kind, key))
+			return 0;
+		if (open_door(l, kind, key, text, sizeof(text)) == 0) {
+			log_info("RESTful API %slistening at: %s", door_name[kind], shown);
+			return 0;
 		}
-		if (kind == FRONT_TLS) {
-			tls = make_tls(l, c, why, sizeof(why));
-			if (tls == NULL) {
-				listen_error(kind, address[k], why);
-				continue;
-			}
-			front_tls(l->ctl->front, tls);
-		}
-		kinds[n] = kind;
-		if (!front_listens(l->ctl->front, kind, &keep[n]))
-			open_door(l, kind, &keep[n], shown);
-		n++;
 	}
-	front_unlisten(l->ctl->front, keep, kinds, n, on_unlisten);
+	snprintf(why, cap, "External controller %slisten error: %s: %s", door_name[kind], shown, text);
+	return -E_INVAL;
+}
+
+/* New addresses first, so that there is always one that answers; then those that are no longer named. At a start a door that
+ * cannot be opened is an error in the log (spec/api.md 1). Later it refuses the configuration, and the API stays where it
+ * is - unless the one in force names that door too and has it not open either. old: NULL at a start. */
+static int
+apply_doors(struct life *l, const struct ctl_conf *c, const struct ctl_conf *old, const struct cfg_node *root, struct cfg_err *err)
+{
+	static const char *const names[DOORS] = {
+		[FRONT_TCP] = "external-controller", [FRONT_TLS] = "external-controller-tls", [FRONT_UNIX] = "external-controller-unix"
+	};
+	struct doors keep = { .n = 0 }, before = { .n = 0 };
+	struct tls_server *tls = NULL;
+	char why[SHOWN_MAX + 320];
+	int rc = 0;
+
+	if (old != NULL)
+		name_doors(&before, old);
+	for (int k = 0; k < DOORS && rc == 0; k++) {
+		enum front_kind kind = (enum front_kind)k;
+		struct msg_listen *key = &keep.key[keep.n];
+
+		if (address(c, kind)[0] == '\0')
+			continue;
+		if (make_door(l, c, kind, key, &tls, why, sizeof(why)) == 0)
+			keep.kind[keep.n++] = kind;
+		else if (old == NULL || (has_door(&before, kind, key) && !front_listens(l->ctl->front, kind, key)))
+			log_error("%s", why);
+		else
+			rc = cfg_fail(err, cfg_get(root, names[k]), names[k], "%s", why);
+	}
+	if (rc != 0) {
+		keep = before;
+		tls_server_free(tls);
+	} else if (tls != NULL)
+		front_tls(l->ctl->front, tls);
+	front_unlisten(l->ctl->front, keep.key, keep.kind, keep.n, on_unlisten);
+	return rc;
 }
 
 static void
@@ -295,8 +347,13 @@ apply(struct life *l, const struct tree *tree)
 		say_ready(l);
 		return;
 	}
-	apply_doors(l, next);
 	old = ctl_conf(ctl);
+	if (apply_doors(l, next, old, tree->root, &err) != 0) {
+		refuse(l, &err);
+		ctl_conf_put(next);
+		ctl_conf_put(old);
+		return;
+	}
 	same = old == NULL || strcmp(old->secret, next->secret) == 0;
 	ctl_conf_swap(ctl, next);
 	ctl_conf_put(old);

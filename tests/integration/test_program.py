@@ -268,6 +268,33 @@ def test_sighup():
         s.close()
 
 
+def test_a_controller_that_cannot_listen():
+    """A reload whose API would be nowhere is refused, and the API stays where it is; at a start it is an error in the log."""
+    rules, tls = "rules: ['MATCH,%s']\n", "external-controller-tls: 127.0.0.1:$tls\ntls: {certificate: %s, private-key: k.pem}\n"
+    files = {"c.pem": open(lib.servers.cert).read(), "k.pem": open(lib.servers.key).read()}
+    with socket.create_server((HOST, 0)) as taken, Core(BASE + tls % "c.pem" + rules % "DIRECT", files) as c:
+        busy, good = "127.0.0.1:%d" % taken.getsockname()[1], c.config
+        before = c.get("/generations")["generations"][-1]["generation"]
+        moved = good.replace("controller-tls: 127.0.0.1:%d" % c.port["tls"], "controller-tls: " + busy)
+        for config, why in ((good.replace("external-controller: 127.0.0.1:%d" % c.port["ctl"], "external-controller: " + busy),
+                             r"External controller listen error: %s: .*address already in use \(line \d+, column \d+\)" % re.escape(busy)),
+                            (moved, "External controller tls listen error: .*address already in use"),
+                            (good.replace("c.pem", "none.pem"), "External controller tls listen error: .*none.pem: no such file")):
+            c.write("config.yaml", config.replace("DIRECT", "REJECT"))
+            r = c.cli("reload")
+            eq((r.returncode, bool(re.search(why, r.stderr))), (1, True), r.stderr)
+            eq(c.get("/generations")["generations"][-1]["generation"], before)
+            eq(c.get("/rules")["rules"][-1]["proxy"], "DIRECT")
+            lib.tls_client(c.connect("tls")).close()
+        c.write("config.yaml", c.fill(good.replace("external-controller: 127.0.0.1:%d" % c.port["ctl"], "external-controller: 127.0.0.1:$other")))
+        eq(c.cli("reload").returncode, 0)
+        eq(c.api("GET", "/version", port="other").status, 200)
+    with socket.create_server((HOST, 0)) as taken, Core(BASE + "external-controller-tls: 127.0.0.1:%d\n" % taken.getsockname()[1] + rules % "DIRECT") as c:
+        c.wait_log("External controller tls listen error")
+        c.write("config.yaml", c.config.replace("DIRECT", "REJECT"))
+        eq((c.cli("reload").returncode, c.get("/rules")["rules"][-1]["proxy"]), (0, "REJECT"))     # it was so before
+
+
 # ---- the end
 def test_sigterm_ends_the_tree():
     for sig in (signal.SIGTERM, signal.SIGINT):

@@ -129,6 +129,23 @@ files_config(struct sup *s, bool make, char *why, size_t cap)
 	return fd;
 }
 
+const char *
+files_config_name(const struct sup *s, const struct msg_reload *m)
+{
+	static char text[PATH_MAX];
+
+	if (m->flags & RELOAD_PAYLOAD)
+		return "(payload)";
+	if (m->flags & RELOAD_PATH)
+		return m->path;
+	if (s->opt.config_base64 != NULL)
+		return "(base64)";
+	if (s->opt.config[0] != '\0')
+		return s->opt.config;
+	snprintf(text, sizeof text, "%.4000s/config.yaml", s->home);
+	return text;
+}
+
 static int
 open_beneath(int dir, const char *relative, uint64_t resolve)
 {

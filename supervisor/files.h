@@ -11,6 +11,8 @@ int files_home(struct sup *s, bool make, bool lock);
 /* The configuration named on the command line, standard input, or base64; a fresh default file is written when none is there and make is set. >= 0, or
  * -E_NOTFOUND with why filled. */
 int files_config(struct sup *s, bool make, char *why, size_t cap);
+/* What a reload reads, for messages; valid until the next call. */
+const char *files_config_name(const struct sup *s, const struct msg_reload *m);
 /* A path that a configuration or the API named: inside the working directory or SAFE_PATHS, by openat2(RESOLVE_BENEATH). >= 0 or -E_*. */
 int files_open(struct sup *s, const char *path, char *why, size_t cap);
 /* Puts a sealed memory file's content in the place of a file that files_open() would open (tmp, fsync, rename); missing folders are made. content stays

@@ -125,13 +125,13 @@ static void
 refuse(struct sup *s, int status, const struct msg_conf_err *e, const char *text)
 {
 	struct reload *r = s->reload;
-	bool first = s->serving == NULL;
-
-	char where[128] = "";
+	bool first = s->serving == NULL, file = !(r->now->m.flags & (RELOAD_SAME | RELOAD_ROLLBACK));
+	char where[128 + PATH_MAX] = "";
 
 	/* the API sends the same parts beside the reference's text */
 	if (e != NULL && e->line > 0)
-		snprintf(where, sizeof where, " (%s%sline %u, column %u)", e->key, e->key[0] != '\0' ? ", " : "", e->line, e->column);
+		snprintf(where, sizeof where, " (%s%sline %u, column %u%s%s)", e->key, e->key[0] != '\0' ? ", " : "", e->line, e->column,
+		    file ? " of " : "", file ? files_config_name(s, &r->now->m) : "");
 	log_error("configuration refused: %s%s", text, where);
 	if (r->loader != NULL) {
 		child_kill(r->loader);
@@ -403,21 +403,6 @@ reload_job_done(struct sup *s, struct child *loader, const struct msg_job_done *
 	start_generation(s, tree_fd, &opts);
 }
 
-static const char *
-config_name(const struct sup *s, const struct msg_reload *m)
-{
-	static char text[PATH_MAX];
-
-	if (m->flags & RELOAD_PAYLOAD)
-		return "(payload)";
-	if (m->flags & RELOAD_PATH)
-		return m->path;
-	if (s->opt.config[0] != '\0')
-		return s->opt.config;
-	snprintf(text, sizeof text, "%.4000s/config.yaml", s->home);
-	return text;
-}
-
 void
 reload_conf_err(struct sup *s, struct child *c, const struct msg_conf_err *e)
 {
@@ -439,8 +424,9 @@ reload_conf_err(struct sup *s, struct child *c, const struct msg_conf_err *e)
 	c->stopping = c->role != ROLE_CONTROLLER;
 	if (c == r->loader) {
 		r->loader = NULL;
-		if (err.code == E_NOTFOUND)	/* the loader knows no paths */
-			snprintf(err.text, sizeof err.text, "configuration file %.400s is empty", config_name(s, &r->now->m));
+		if (err.code == E_NOTFOUND || err.code == E_SYS)	/* the loader knows no paths */
+			snprintf(err.text, sizeof err.text, "configuration file %.400s%s%.80s", files_config_name(s, &r->now->m),
+			    err.code == E_SYS ? ": " : " is empty", err.code == E_SYS ? e->text : "");
 	}
 	refuse(s, err.code == E_BUSY ? 409 : err.code == E_PERM || err.code == E_INVAL || err.code == E_LIMIT || err.code == E_NOTFOUND ? 400 : 500, &err,
 	    err.text);

@@ -185,8 +185,8 @@ load_state(struct gen *g)
 {
 	struct wire w;
 
-	if (g->general.store_selected && ipc_state(STATE_SELECT, &w) && groups_load(g, &w) != 0)
-		log_warn("stored selections cannot be read: they start anew");
+	if (g->general.store_selected && ipc_state(STATE_SELECT, &w) && groups_load(g, &w) != 0 && g->w->lead)
+		log_warn("sluice.state: the stored selections cannot be read, they start anew");
 	if (ipc_state(STATE_NODES, &w))
 		sources_restore(g->w, &w);
 	if (ipc_state(STATE_DELAYS, &w) && delays_load(g, &w) != 0)

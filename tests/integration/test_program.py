@@ -80,6 +80,15 @@ def test_check_errors_name_key_line_column():
     eq("\n".join(wrong), "")
 
 
+def test_messages_name_the_file():
+    with tempfile.TemporaryDirectory() as d:
+        file = os.path.join(d, "x.yaml")
+        with open(file, "w") as f:
+            f.write("rules:\n  - MATCH,nobody\n")
+        eq("(rules, line 2, column 5 of %s)" % file in run("-t", "-d", d, "-f", file).stderr, True)
+        eq("configuration file %s: cannot read the input: Is a directory" % d in run("-t", "-d", d, "-f", d).stderr, True)
+
+
 def test_check_unknown_key_is_a_warning():
     code, text = check_config("mode: rule\nmixed-prot: 7890\n")
     eq((code, bool(re.search("level=warning.*mixed-prot.*mixed-port", text))), (0, True), text)

@@ -206,9 +206,9 @@ static bool
 guesses_too_often(struct front *f, const struct client *c)
 {
 	struct denied *d = &f->denied[hash_bytes(&c->ip, sizeof(c->ip)) % FRONT_DENIED_SLOTS];
-	ev_tstamp now = ev_now(f->ctl->loop);
+	ev_tstamp now = ev_steady();
 
-	if (!ip_equal(&d->ip, &c->ip) || now - d->since > FRONT_DENIED_S || now < d->since) {
+	if (!ip_equal(&d->ip, &c->ip) || now - d->since > FRONT_DENIED_S) {
 		d->ip = c->ip;
 		d->since = now;
 		d->count = 0;

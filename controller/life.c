@@ -425,10 +425,10 @@ on_stop(struct ev_loop *loop, ev_timer *t, int events)
 	(void)events;
 	if (l->relieved) {
 		streams_end(l->ctl->streams, WS_GOING_AWAY);	/* one may have been asked for on a connection that was there */
-		if (ev_now(loop) >= l->idle_until)
+		if (ev_steady() >= l->idle_until)
 			front_close_idle(l->ctl->front);
 	}
-	if (!(l->relieved ? front_has_clients(l->ctl->front) : front_busy(l->ctl->front)) || ev_now(loop) >= l->deadline)
+	if (!(l->relieved ? front_has_clients(l->ctl->front) : front_busy(l->ctl->front)) || ev_steady() >= l->deadline)
 		ev_break(loop, EVBREAK_ALL);
 }
 
@@ -440,8 +440,8 @@ life_relieved(struct ctl *ctl, uint32_t grace_ms)
 	if (l->stopping)
 		return;
 	l->stopping = l->relieved = true;
-	l->idle_until = ev_now(ctl->loop) + LIFE_IDLE_MS / 1000.;
-	l->deadline = ev_now(ctl->loop) + grace_ms / 1000.;
+	l->idle_until = ev_steady() + LIFE_IDLE_MS / 1000.;
+	l->deadline = ev_steady() + grace_ms / 1000.;
 	streams_end(ctl->streams, WS_GOING_AWAY);
 	front_relieved(ctl->front);
 	ev_timer_start(ctl->loop, &l->stop);
@@ -460,7 +460,7 @@ life_stop(struct ctl *ctl, uint32_t grace_ms)
 		grace_ms = LIFE_STOP_MS;
 	if (grace_ms < STOP_LEAST_MS)
 		grace_ms = STOP_LEAST_MS;
-	l->deadline = ev_now(ctl->loop) + grace_ms / 1000.;
+	l->deadline = ev_steady() + grace_ms / 1000.;
 	streams_end(ctl->streams, WS_GOING_AWAY);
 	front_drain(ctl->front);
 	ev_timer_start(ctl->loop, &l->stop);

@@ -166,7 +166,7 @@ adopt_get_u32(struct adopt *a, uint32_t max, const char *what, uint32_t *out)
 void
 adopt_put_time(struct adopt *a, ev_tstamp t)
 {
-	wire_put_u64(&a->w, t > 0 ? (uint64_t)(t * 1e6) : 0);
+	wire_put_u64(&a->w, t > 0 ? (uint64_t)(t * 1e6 + 0.5) : 0);
 }
 
 int
@@ -177,6 +177,32 @@ adopt_get_time(struct adopt *a, ev_tstamp *t)
 	TRY(a, wire_get_u64(&a->w, &us), "a time is missing");
 	*t = (ev_tstamp)us / 1e6;
 	return 0;
+}
+
+/* Every version writes moments as wall clock time. */
+static ev_tstamp
+wall_offset(void)
+{
+	struct timespec ts = { 0 };
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	return (ev_tstamp)ts.tv_sec + (ev_tstamp)ts.tv_nsec / 1e9 - ev_steady();
+}
+
+void
+adopt_put_moment(struct adopt *a, ev_tstamp t)
+{
+	adopt_put_time(a, t > 0 ? t + wall_offset() : 0);
+}
+
+int
+adopt_get_moment(struct adopt *a, ev_tstamp *t)
+{
+	int rc = adopt_get_time(a, t);
+
+	if (rc == 0 && *t > 0)
+		*t -= wall_offset();
+	return rc;
 }
 
 void
@@ -379,7 +405,7 @@ save_generations(struct sup *s, struct adopt *a)
 			wire_put_u32(&a->w, g->failures[i]);
 			wire_put_u8(&a->w, g->reader[i]);
 		}
-		adopt_put_time(a, g->born);
+		adopt_put_moment(a, g->born);
 		adopt_put_time(a, g->state == GEN_DRAINING && ev_is_active(&g->drain_timer) ? ev_timer_remaining(s->loop, &g->drain_timer) : 0);
 		adopt_put_fd(a, g->tree_fd);
 		adopt_put_opts(a, &g->opts);
@@ -431,10 +457,10 @@ load_generation(struct sup *s, struct adopt *a)
 		if (wire_get_u8(&a->w, &g->reader[i]) != 0 || (g->reader[i] != NOBODY && g->reader[i] >= g->n_workers))
 			return adopt_bad(a, "who reads a worker's slots");
 	}
-	if (adopt_get_time(a, &g->born) != 0 || adopt_get_time(a, &left) != 0 || adopt_get_fd(a, ADOPT_MEMFD, &g->tree_fd) != 0 ||
+	if (adopt_get_moment(a, &g->born) != 0 || adopt_get_time(a, &left) != 0 || adopt_get_fd(a, ADOPT_MEMFD, &g->tree_fd) != 0 ||
 	    adopt_get_opts(a, &g->opts) != 0)
 		return -E_PROTO;
-	g->drain_since = ev_now(s->loop);	/* the moment is not in the state: it is given its grace anew */
+	g->drain_since = ev_steady();	/* the moment is not in the state: it is given its grace anew */
 	if (left > 0)
 		generations_drain_timer(g, left);
 	return 0;
@@ -482,7 +508,7 @@ save_children(struct sup *s, struct adopt *a)
 		wire_put_u32(&a->w, (uint32_t)c->pid);
 		wire_put_u32(&a->w, c->state);
 		wire_put_bool(&a->w, c->stopping);
-		adopt_put_time(a, c->started);
+		adopt_put_moment(a, c->started);
 		wire_put_str(&a->w, c->name);
 		adopt_put_fd(a, c->pidfd);
 		adopt_put_fd(a, c->log_fd);
@@ -529,7 +555,7 @@ load_child(struct sup *s, struct adopt *a)
 	if (adopt_get_u32(a, INT32_MAX, "a child's process", &pid) != 0 || adopt_get_u32(a, CH_DRAINING, "a child's state", &state) != 0)
 		return -E_PROTO;
 	TRY(a, wire_get_bool(&a->w, &c.stopping), "a child's end");
-	if (adopt_get_time(a, &c.started) != 0)
+	if (adopt_get_moment(a, &c.started) != 0)
 		return -E_PROTO;
 	TRY(a, wire_get_str(&a->w, c.name, sizeof c.name), "a child's name");
 	if (adopt_get_fd(a, ADOPT_PIDFD, &c.pidfd) != 0 || adopt_get_fd(a, ADOPT_CHANNEL, &c.log_fd) != 0 ||

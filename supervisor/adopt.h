@@ -53,6 +53,8 @@ void adopt_put_opts(struct adopt *a, const struct msg_job_done *o);
 int adopt_get_opts(struct adopt *a, struct msg_job_done *o);
 void adopt_put_time(struct adopt *a, ev_tstamp t);
 int adopt_get_time(struct adopt *a, ev_tstamp *t);
+void adopt_put_moment(struct adopt *a, ev_tstamp t);	/* of ev_steady() */
+int adopt_get_moment(struct adopt *a, ev_tstamp *t);
 int adopt_bad(struct adopt *a, const char *what);	/* fills why; -E_PROTO */
 
 #endif

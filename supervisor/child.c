@@ -143,7 +143,7 @@ new_child(struct sup *s, enum sandbox_role role, struct generation *gen, uint32_
 	c->state = CH_CONFIGURING;
 	c->set = s->programs.serial;
 	c->ipc = s->programs.ipc;
-	c->started = ev_now(s->loop);
+	c->started = ev_steady();
 	c->pidfd = c->log_fd = c->statm_fd = -1;
 	list_init(&c->link);
 	if (role == ROLE_WORKER)

@@ -160,7 +160,7 @@ on_status(struct peer *p, struct wire *w, const int *fds)
 
 		if (n < sizeof text - 128)
 			n += (size_t)snprintf(text + n, sizeof text - n, "%-14s pid %-8d %-10s %6.0f s %8lu KB\n", ch->name, (int)ch->pid, control_state_name(ch),
-			    ev_now(s->loop) - ch->started, resident_kb(ch->statm_fd, NULL));
+			    ev_steady() - ch->started, resident_kb(ch->statm_fd, NULL));
 	}
 	wire_init(&out);
 	wire_put_str(&out, text);

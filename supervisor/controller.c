@@ -243,7 +243,7 @@ controller_gone(struct sup *s, struct child *c, const char *why)
 	s->log_tap = LL_SILENT;
 	if (s->stopping)
 		return false;
-	arm(s, workers_backoff(&s->controller_failures, ev_now(s->loop) - c->started));
+	arm(s, workers_backoff(&s->controller_failures, ev_steady() - c->started));
 	upgrade_crashed(s, s->serving);
 	return true;
 }

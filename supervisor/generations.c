@@ -81,7 +81,7 @@ show(const struct sup *s, const struct generation *g, struct wire *w)
 	value_key_str(w, "state", state_name[g->state]);
 	value_key_str(w, "program", g->build);
 	value_key_str(w, "config", hash);
-	key_uint(w, "age", (uint64_t)(ev_now(s->loop) - g->born));
+	key_uint(w, "age", (uint64_t)(ev_steady() - g->born));
 	value_key(w, "workers");
 	value_list(w);
 	list_each(n, &s->children) {
@@ -174,7 +174,7 @@ on_drain_timeout(struct ev_loop *loop, ev_timer *t, int events)
 static bool
 just_drained(const struct generation *g)
 {
-	return g->state == GEN_DRAINING && ev_now(g->sup->loop) - g->drain_since < GENERATION_GRACE_MS / 1000.0;
+	return g->state == GEN_DRAINING && ev_steady() - g->drain_since < GENERATION_GRACE_MS / 1000.0;
 }
 
 void

@@ -92,7 +92,7 @@ lastgood_serving(struct sup *s, struct generation *g)
 	ev_timer_set(&good.timer, GOOD_AFTER_S, 0);
 	ev_timer_start(s->loop, &good.timer);
 	good.candidate = g;
-	good.since = ev_now(s->loop);
+	good.since = ev_steady();
 	good.crashes = 0;
 }
 
@@ -104,7 +104,7 @@ lastgood_crashed(struct sup *s, struct generation *g)
 	if (g != good.candidate || ++good.crashes < CRASHES_MAX || good.tree_fd == -1)
 		return false;
 	snprintf(s->rollback_note, sizeof s->rollback_note, "generation %u failed %d times in its first %.0f s: the last good configuration is put back",
-	    g->number, good.crashes, ev_now(s->loop) - good.since);
+	    g->number, good.crashes, ev_steady() - good.since);
 	log_error("%s", s->rollback_note);
 	controller_note(s);
 	good.candidate = NULL;
@@ -154,7 +154,7 @@ lastgood_save(struct sup *s, struct adopt *a)
 	adopt_put_fd(a, good.tree_fd);
 	adopt_put_opts(a, &good.opts);
 	wire_put_bool(&a->w, good.candidate != NULL);
-	adopt_put_time(a, good.since);
+	adopt_put_moment(a, good.since);
 	wire_put_u32(&a->w, (uint32_t)good.crashes);
 }
 
@@ -168,12 +168,12 @@ lastgood_load(struct sup *s, struct adopt *a)
 		return -E_PROTO;
 	if (wire_get_bool(&a->w, &candidate) != 0)
 		return adopt_bad(a, "the last good configuration");
-	if (adopt_get_time(a, &good.since) != 0 || adopt_get_u32(a, INT32_MAX, "a generation's crashes", &crashes) != 0)
+	if (adopt_get_moment(a, &good.since) != 0 || adopt_get_u32(a, INT32_MAX, "a generation's crashes", &crashes) != 0)
 		return -E_PROTO;
 	good.crashes = (int)crashes;
 	good.candidate = candidate ? s->serving : NULL;
 	if (candidate) {
-		ev_tstamp left = good.since + GOOD_AFTER_S - ev_now(s->loop);
+		ev_tstamp left = good.since + GOOD_AFTER_S - ev_steady();
 
 		ev_timer_stop(s->loop, &good.timer);
 		ev_timer_set(&good.timer, left > 0 && left <= GOOD_AFTER_S ? left : 1, 0);

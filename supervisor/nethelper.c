@@ -97,10 +97,10 @@ nethelper_want(struct child *w)
 	struct sup *s = w->sup;
 	struct child *helper = find(s, w->set);
 
-	if (s->stopping || (w->wants_helper && ev_now(s->loop) - w->helper_asked < WANT_S))
+	if (s->stopping || (w->wants_helper && ev_steady() - w->helper_asked < WANT_S))
 		return;
 	w->wants_helper = true;
-	w->helper_asked = ev_now(s->loop);
+	w->helper_asked = ev_steady();
 	if (helper != NULL)
 		introduce(helper, w);
 	else if (w->set == s->programs.serial && !ev_is_active(&s->helper_timer))
@@ -131,7 +131,7 @@ nethelper_child_gone(struct sup *s, struct child *c)
 			stop_unwanted(s);
 	} else if (c->role == ROLE_NETHELPER && !c->stopping && !s->stopping && c->set == s->programs.serial) {
 		c->stopping = true;		/* is no more: find() passes over it */
-		ev_timer_set(&s->helper_timer, workers_backoff(&s->helper_failures, ev_now(s->loop) - c->started), 0);
+		ev_timer_set(&s->helper_timer, workers_backoff(&s->helper_failures, ev_steady() - c->started), 0);
 		ev_timer_start(s->loop, &s->helper_timer);
 		upgrade_crashed(s, s->serving);
 	}

@@ -215,7 +215,7 @@ start_generation(struct sup *s, int tree_fd, const struct msg_job_done *opts)
 	g->state = GEN_STARTING;
 	g->tree_fd = tree_fd;
 	g->opts = *opts;
-	g->born = ev_now(s->loop);
+	g->born = ev_steady();
 	g->hash = generations_hash(tree_fd);
 	g->n_workers = s->opt.command == CMD_TEST ? 1 : workers_count(opts);
 	for (int i = 0; i < WORKERS_MAX; i++)
@@ -269,7 +269,7 @@ begin(struct sup *s, struct ask *a)
 	int tree;
 
 	r->now = a;
-	r->began = ev_now(s->loop);
+	r->began = ev_steady();
 	if (s->serving == NULL && (tree = recover_tree(s, &opts)) != -1) {
 		a->m.flags = RELOAD_SAME;
 		start_generation(s, tree, &opts);
@@ -516,7 +516,7 @@ switch_to(struct sup *s)
 
 	if (old != NULL) {
 		old->state = GEN_DRAINING;
-		old->drain_since = ev_now(s->loop);
+		old->drain_since = ev_steady();
 		for (int i = 0; i < old->n_workers; i++) {
 			ev_timer_stop(s->loop, &old->respawn[i]);
 			if (old->worker[i] != NULL && old->worker[i]->state == CH_SERVING)
@@ -561,7 +561,7 @@ switch_to(struct sup *s)
 		s->ctl_opts = g->opts;
 	}
 	log_info("generation %u serves with %d worker%s after %.0f ms", g->number, g->n_workers, g->n_workers == 1 ? "" : "s",
-	    (ev_now(s->loop) - r->began) * 1000);
+	    (ev_steady() - r->began) * 1000);
 	inherit_end(s);
 	recover_keep(s);
 	systemd_serving(s);

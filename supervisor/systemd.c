@@ -257,7 +257,7 @@ static bool
 children_answer(struct systemd *d, bool on_time)
 {
 	struct sup *s = d->sup;
-	ev_tstamp now = ev_now(s->loop);
+	ev_tstamp now = ev_steady();
 	bool all = true;
 
 	list_each(n, &s->children) {
@@ -283,9 +283,10 @@ on_tick(struct ev_loop *loop, ev_timer *t, int events)
 {
 	struct systemd *d = t->data;
 	struct sup *s = d->sup;
-	ev_tstamp now = ev_now(loop);
+	ev_tstamp now = ev_steady();
 	bool on_time = now - d->ticked < 2 * d->period;
 
+	(void)loop;
 	(void)events;
 	d->ticked = now;
 	if (!d->ready && !s->stopping)
@@ -403,7 +404,7 @@ systemd_init(struct sup *s)
 	if (d != NULL) {
 		d->watchdog = watchdog_seconds();
 		d->period = d->watchdog > 0 && d->watchdog / 4 < TICK_MAX_S ? d->watchdog / 4 : TICK_MAX_S;
-		d->ticked = d->fed = ev_now(s->loop);
+		d->ticked = d->fed = ev_steady();
 		ev_timer_init(&d->tick, on_tick, d->period, d->period);
 		d->tick.data = d;
 		ev_timer_start(s->loop, &d->tick);

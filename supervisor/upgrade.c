@@ -170,7 +170,7 @@ static void
 wait_quiet(struct sup *s)
 {
 	enter(s, UP_WAITING);
-	s->upgrade->deadline = ev_now(s->loop) + QUIET_S;
+	s->upgrade->deadline = ev_steady() + QUIET_S;
 	arm(s, 0, POLL_S);
 }
 
@@ -354,7 +354,7 @@ fail(struct sup *s, const char *what, const char *why)
 	snprintf(u->reason, sizeof u->reason, "%s: %s", what, why);
 	ev_timer_stop(s->loop, &u->hold);
 	enter(s, UP_BACK);
-	u->deadline = ev_now(s->loop) + BACK_S;
+	u->deadline = ev_steady() + BACK_S;
 	arm(s, 0, POLL_S);
 }
 
@@ -365,7 +365,7 @@ go_back(struct sup *s)
 	struct program_set none;
 
 	reload_refuse_waiting(s, "an upgrade is being rolled back; try again");
-	if (!quiet(s) && ev_now(s->loop) < u->deadline)
+	if (!quiet(s) && ev_steady() < u->deadline)
 		return;
 	u->back = true;
 	programs_clear(&none);
@@ -400,9 +400,9 @@ on_timer(struct ev_loop *loop, ev_timer *t, int events)
 	case UP_WAITING:
 		if (quiet(s) && !u->checked)
 			check(s);
-		else if (quiet(s) && (!controller_crowd(s) || ev_now(loop) >= u->deadline))
+		else if (quiet(s) && (!controller_crowd(s) || ev_steady() >= u->deadline))
 			switch_over(s);
-		else if (ev_now(loop) >= u->deadline)
+		else if (ev_steady() >= u->deadline)
 			refuse(s, 503, "a reload or a change is under way; call /upgrade again");
 		break;
 	case UP_CONTROLLER:
@@ -461,7 +461,7 @@ done(struct sup *s)
 		log_warn("upgrade: %s", s->upgrade_note);
 	} else {
 		s->upgrade_note[0] = '\0';
-		log_info("upgraded from %s to %s after %.0f ms", u->from, s->programs.build, (ev_now(s->loop) - u->began) * 1000);
+		log_info("upgraded from %s to %s after %.0f ms", u->from, s->programs.build, (ev_steady() - u->began) * 1000);
 		ev_timer_stop(s->loop, &u->hold);
 		ev_timer_set(&u->hold, HOLD_S, 0);
 		ev_timer_start(s->loop, &u->hold);
@@ -553,7 +553,7 @@ upgrade_request(struct sup *s, bool force, struct reload_waiter w)
 	u->reason[0] = '\0';
 	u->version = ADOPT_VERSION;
 	u->checked = false;
-	u->began = ev_now(s->loop);
+	u->began = ev_steady();
 	if (programs_candidate(s, &u->next, why, sizeof why) != 0) {
 		refuse(s, 503, "%s", why);
 		return;
@@ -594,7 +594,7 @@ upgrade_save(struct sup *s, struct adopt *a)
 	wire_put_bool(&a->w, u->back);
 	wire_put_str(&a->w, u->reason);
 	wire_put_str(&a->w, u->from);
-	adopt_put_time(a, u->began);
+	adopt_put_moment(a, u->began);
 }
 
 int
@@ -608,7 +608,7 @@ upgrade_load(struct sup *s, struct adopt *a)
 	    wire_get_str(&a->w, u->from, sizeof u->from) != 0)
 		return adopt_bad(a, "the upgrade under way");
 	u->version = a->version;	/* what the supervisor before, should we go back to it, reads */
-	return adopt_get_time(a, &u->began);
+	return adopt_get_moment(a, &u->began);
 }
 
 void

@@ -306,7 +306,7 @@ workers_gone(struct generation *g, struct child *c)
 		g->successor[i] = NULL;
 		return;
 	}
-	ev_timer_init(&g->respawn[i], on_respawn, workers_backoff(&g->failures[i], ev_now(s->loop) - c->started), 0);
+	ev_timer_init(&g->respawn[i], on_respawn, workers_backoff(&g->failures[i], ev_steady() - c->started), 0);
 	g->respawn[i].data = g;
 	ev_timer_start(s->loop, &g->respawn[i]);
 }
@@ -347,7 +347,7 @@ why_not(const struct child *c)
 
 	if (g != s->serving || g->worker[c->index] != c || g->successor[c->index] != NULL || reload_busy(s) || s->stopping)
 		return "not now";
-	if (ev_now(s->loop) - c->started < REPLACE_AFTER_S)
+	if (ev_steady() - c->started < REPLACE_AFTER_S)
 		return "it was started a few seconds ago";
 	for (int i = 0; i < g->n_workers; i++)
 		if (!serves(g->worker[i]))

@@ -56,9 +56,9 @@ struct helper {
 };
 
 static uint64_t
-now_ms(const struct helper *h)
+now_ms(void)
 {
-	return (uint64_t)(ev_now(h->loop) * 1000);
+	return (uint64_t)(ev_steady() * 1000);
 }
 
 /* ---- answers */
@@ -83,7 +83,7 @@ on_found(struct sought *s, const char *path)
 	struct helper *h = s->arg;
 	const struct question *q = &h->asked[s - h->questions];
 
-	cache_put(s->inode, path, now_ms(h));
+	cache_put(s->inode, path, now_ms());
 	answer(q->client, q->id, s->uid, path);
 }
 
@@ -103,7 +103,7 @@ search(struct helper *h)
 		if (s->found)
 			continue;
 		if (whole)
-			cache_put(s->inode, "", now_ms(h));
+			cache_put(s->inode, "", now_ms());
 		answer(h->asked[i].client, h->asked[i].id, s->uid, "");
 	}
 	if (!whole)
@@ -137,7 +137,7 @@ on_find(struct peer *p, struct wire *w, const int *fds)
 		answer(c, p->cur_id, 0, "");
 		return 0;
 	}
-	path = cache_get(owner.inode, now_ms(h));
+	path = cache_get(owner.inode, now_ms());
 	if (path == NULL && !h->privileged && owner.uid != h->uid)
 		path = "";
 	if (path != NULL) {

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/err.h"
@@ -30,6 +31,14 @@
 #include "supervisor/upgrade.h"
 
 enum { HEAD = 20, VERSION_AT = 8, SUM_AT = 12 };
+
+/* Clocks that stand still, one far from the other: what is written twice is the same. */
+int
+clock_gettime(clockid_t id, struct timespec *ts)
+{
+	*ts = (struct timespec){ .tv_sec = id == CLOCK_REALTIME ? 1700000000 : 5000 };
+	return 0;
+}
 
 /* main.c's, which is not linked */
 void

@@ -15,6 +15,8 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -31,6 +33,17 @@
 enum { GIVEN_MAX = 8, FIRST = 3 };
 static struct sup sup;
 static int manager = -1;		/* the manager's end */
+
+static time_t wall_step;		/* somebody has set the clock, which libev asks here */
+
+int
+gettimeofday(struct timeval *restrict tv, void *restrict zone)
+{
+	int r = (int)syscall(SYS_gettimeofday, tv, zone);
+
+	tv->tv_sec += wall_step;
+	return r;
+}
 
 /* main.c is not linked */
 void
@@ -313,6 +326,7 @@ test_watchdog_needs_answers(void **state)
 		struct imsg m;
 		const char *t;
 
+		wall_step = turn < 5 ? 0 : -3600;
 		ev_run(sup.loop, 0);
 		while (imsg_recv(pair[1], &m) == 0)
 			if (m.hdr.type == MSG_PING && turn < 50) {

@@ -205,6 +205,15 @@ dd if=/dev/zero of="$2/fill" bs=1k 2>/dev/null; exec "$0" "$@"' "%s" "$@"
         eq(os.path.getsize(inside + "sluice.state") > 0, True)
 
 
+def test_own_files_that_are_damaged():
+    config = "profile: {store-fake-ip: true}\ndns: {enable: true, enhanced-mode: fake-ip, nameserver: ['127.0.0.1:$s_dns']}\nrules: ['MATCH,DIRECT']\n"
+    junk = b"\xa5junk" * 600
+    with Core(BASE + config, {n: junk for n in ("sluice.state", "sluice.nodes", "sluice.fakeip", "sluice.lastgood")}) as c:
+        c.wait_log("sluice.state: the stored selections cannot be read, they start anew")
+        c.wait_log("sluice.fakeip: the stored fake addresses cannot be read, they start anew")
+        c.held(HOST, lib.servers.port["echo"]).close()
+
+
 def test_ordinary_user():
     if os.getuid() != 0:
         raise lib.Skip("already an ordinary user: every other test shows it")
@@ -283,7 +292,11 @@ def test_a_controller_that_cannot_listen():
     files = {"c.pem": open(lib.servers.cert).read(), "k.pem": open(lib.servers.key).read()}
     with socket.create_server((HOST, 0)) as taken, Core(BASE + tls % "c.pem" + rules % "DIRECT", files) as c:
         busy, good = "127.0.0.1:%d" % taken.getsockname()[1], c.config
-        before = c.get("/generations")["generations"][-1]["generation"]
+
+        def serves():
+            return [g["generation"] for g in c.get("/generations")["generations"] if g["state"] == "serving"]
+
+        before = serves()
         moved = good.replace("controller-tls: 127.0.0.1:%d" % c.port["tls"], "controller-tls: " + busy)
         for config, why in ((good.replace("external-controller: 127.0.0.1:%d" % c.port["ctl"], "external-controller: " + busy),
                              r"External controller listen error: %s: .*address already in use \(line \d+, column \d+\)" % re.escape(busy)),
@@ -292,7 +305,7 @@ def test_a_controller_that_cannot_listen():
             c.write("config.yaml", config.replace("DIRECT", "REJECT"))
             r = c.cli("reload")
             eq((r.returncode, bool(re.search(why, r.stderr))), (1, True), r.stderr)
-            eq(c.get("/generations")["generations"][-1]["generation"], before)
+            eq(serves(), before)
             eq(c.get("/rules")["rules"][-1]["proxy"], "DIRECT")
             lib.tls_client(c.connect("tls")).close()
         c.write("config.yaml", c.fill(good.replace("external-controller: 127.0.0.1:%d" % c.port["ctl"], "external-controller: 127.0.0.1:$other")))

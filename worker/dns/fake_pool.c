@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "common/err.h"
+#include "common/log.h"
 #include "common/map.h"
 #include "common/strutil.h"
 #include "worker/dns/fakeip.h"
@@ -414,6 +415,8 @@ fake_pool_start(struct fake_pool *p, uint32_t generation)
 	p->writer = generation != 0 ? generation : 1;
 	(void)lock(p, true);
 	if (memcmp(p->t->magic, magic, sizeof(magic)) != 0) {
+		if (memcmp(p->t->magic, (char[sizeof(magic)]){ 0 }, sizeof(magic)) != 0)	/* zeros: a new one */
+			log_warn("sluice.fakeip%s: the stored fake addresses cannot be read, they start anew", p->range.ip.family == 6 ? "6" : "");
 		memset(p->t->slot, 0, sizeof(p->t->slot));
 		p->t->cursor = p->t->next_tail = 0;
 		memcpy(p->t->magic, magic, sizeof(magic));

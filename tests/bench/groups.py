@@ -28,8 +28,9 @@ GOALS = {"start ms": 300, "GET /proxies ms": 30, "GET /proxies ms, all tested": 
 
 def far_end(port, seen):
     """A SOCKS5 server that answers every request on every connection with 204: what nodes and their targets are. seen: now, most at once,
-    all, most in a second."""
+    all, most in a second. A test is in flight from its connection to its last answer: that the far end then closes is seen here later."""
     async def serve(reader, writer):
+        waiting = True
         seen[0] += 1
         seen[1] = max(seen[1], seen[0])
         seen[2] += 1
@@ -45,11 +46,15 @@ def far_end(port, seen):
             await reader.readexactly((await reader.readexactly(1))[0] + 2 if kind == 3 else 6)
             writer.write(b"\x05\x00\x00\x01\0\0\0\0\0\0")
             while await reader.readuntil(b"\r\n\r\n"):
+                seen[0] += not waiting
+                seen[1] = max(seen[1], seen[0])
                 await asyncio.sleep(0.02)
+                seen[0] -= 1
+                waiting = False
                 writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
         except (OSError, asyncio.IncompleteReadError):
             pass
-        seen[0] -= 1
+        seen[0] -= waiting
         writer.close()
 
     async def main():

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A bump allocator with the life of a configuration generation: nothing is freed singly. Out of memory while starting is fatal, so
- * no call returns NULL. Not for the data path. */
+/* A bump allocator with the life of a configuration generation: nothing is freed singly. Out of memory while starting is
+ * fatal, so no call returns NULL. Not for the data path. */
 #ifndef SLUICE_COMMON_ARENA_H
 #define SLUICE_COMMON_ARENA_H
 

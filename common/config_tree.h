@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* The neutral configuration tree: what the loader makes of YAML, and the only configuration format inside sluice. It lives in a sealed
- * memfd, is position independent (self-relative offsets) and read in place: no copies, no allocation. tree_open() verifies every offset
- * once, so the getters below need no checks; a hostile tree is refused by it.
+/* The neutral configuration tree: what the loader makes of YAML, and the only configuration format inside sluice. It lives in
+ * a sealed memfd, is position independent (self-relative offsets) and read in place: no copies, no allocation. tree_open()
+ * verifies every offset once, so the getters below need no checks; a hostile tree is refused by it.
  *
  *   struct tree t; if (tree_open(&t, fd, &err)) ...
  *   const struct cfg_node *n = cfg_get(t.root, "mixed-port");
  *   int64_t port = 0; if (cfg_int(n, "mixed-port", 0, 65535, &port, &err)) return -E_INVAL;     // absent keeps the default
  *
- * Typed getters take a node that may be NULL (absent) or CFG_NULL and then leave *out as it was, returning 0. They fill cfg_err with line,
- * column, key and a text in the reference's class (spec/config.md 1) and return -E_INVAL on a wrong type or range. */
+ * Typed getters take a node that may be NULL (absent) or CFG_NULL and then leave *out as it was, returning 0. They fill
+ * cfg_err with line, column, key and a text in the reference's class (spec/config.md 1) and return -E_INVAL on a wrong type or
+ * range. */
 #ifndef SLUICE_COMMON_CONFIG_TREE_H
 #define SLUICE_COMMON_CONFIG_TREE_H
 
@@ -76,27 +77,28 @@ int cfg_list(const struct cfg_node *n, const char *key, const struct cfg_node **
 int cfg_list_of_maps(const struct cfg_node *n, const char *key, const struct cfg_node **out, struct cfg_err *);	/* the same for maps: proxies, ... */
 int cfg_map(const struct cfg_node *n, const char *key, const struct cfg_node **out, struct cfg_err *);
 
-/* Weak getters, for items of proxies, groups, providers, listeners (spec/config.md 1 "weak decoder"): string <-> int, int -> bool. They look the
- * key up in the item; "required" ones fail with "key 'KEY' missing". */
+/* Weak getters, for items of proxies, groups, providers, listeners (spec/config.md 1 "weak decoder"): string <-> int, int ->
+ * bool. They look the key up in the item; "required" ones fail with "key 'KEY' missing". */
 int cfgw_int(const struct cfg_node *item, const char *key, int64_t min, int64_t max, int64_t *out, struct cfg_err *);
 int cfgw_bool(const struct cfg_node *item, const char *key, bool *out, struct cfg_err *);
 int cfgw_str(const struct cfg_node *item, const char *key, const char **out, struct cfg_err *);
 int cfgw_str_required(const struct cfg_node *item, const char *key, const char **out, struct cfg_err *);
 int cfgw_int_required(const struct cfg_node *item, const char *key, int64_t min, int64_t max, int64_t *out, struct cfg_err *);
 
-/* Fills *err from a node (may be NULL) and a text; always returns -E_INVAL. An err that is filled already (text not "") is kept. */
+/* Fills *err from a node (may be NULL) and a text; always returns -E_INVAL. An err that is filled already (text not "") is
+ * kept. */
 int cfg_fail(struct cfg_err *err, const struct cfg_node *n, const char *key, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 /* The reference's text for a wrong type, "line N: cannot unmarshal !!str `abc` into TYPE"; always -E_INVAL. */
 int cfg_mismatch(struct cfg_err *err, const struct cfg_node *n, const char *key, const char *type);
-/* Logs a warning for each key of map n that is not in known[] (NULL-terminated), with line and the nearest known key; where is e.g.
- * "proxies[3]". Keys in unspoken[] (may be NULL) are known but not yet working: warned about by name. */
+/* Logs a warning for each key of map n that is not in known[] (NULL-terminated), with line and the nearest known key; where is
+ * e.g. "proxies[3]". Keys in unspoken[] (may be NULL) are known but not yet working: warned about by name. */
 void cfg_warn_unknown(const struct cfg_node *n, const char *where, const char *const *known, const char *const *unspoken);
 
 /* ---- building (loader and tests) */
 struct tree_builder;
 struct tree_builder *tree_build(void);
-/* Appends a node under parent (-1 = root). key NULL outside maps. Returns its index, or -E_LIMIT / -E_NOMEM, or -E_INVAL for a NUL or broken
- * UTF-8 in key or text, a parent that holds no nodes, or a key too many or too few. */
+/* Appends a node under parent (-1 = root). key NULL outside maps. Returns its index, or -E_LIMIT / -E_NOMEM, or -E_INVAL for a
+ * NUL or broken UTF-8 in key or text, a parent that holds no nodes, or a key too many or too few. */
 int64_t tree_add(struct tree_builder *, int64_t parent, enum cfg_type, unsigned flags, const char *key, const char *text, size_t len,
     unsigned line, unsigned column);
 /* The finished image in malloc'ed memory (caller frees); frees the builder. NULL when out of memory or over a limit. */

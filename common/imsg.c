@@ -141,7 +141,8 @@ imsg_recv(int fd, struct imsg *m)
 	if (r == 0 && m->nfds == 0 && fits)
 		return -E_CLOSED;
 	if (!fits || (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0 || (size_t)r < sizeof(m->hdr) ||
-	    ((m->hdr.version > IMSG_VERSION || m->hdr.version < IMSG_VERSION_OLDEST) && m->hdr.version != IMSG_VERSION_CONTROL) || m->hdr.reserved != 0 || m->hdr.len != (size_t)r - sizeof(m->hdr)) {
+	    ((m->hdr.version > IMSG_VERSION || m->hdr.version < IMSG_VERSION_OLDEST) && m->hdr.version != IMSG_VERSION_CONTROL) ||
+	    m->hdr.reserved != 0 || m->hdr.len != (size_t)r - sizeof(m->hdr)) {
 		imsg_close_fds(m->fds, m->nfds);
 		m->nfds = 0;
 		return -E_PROTO;

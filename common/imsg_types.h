@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* The protocol between sluice's processes, and its only definition. Bodies are the fixed structs below, as bytes, or a struct followed by
- * wire data (common/wire.h) where said so. S supervisor, W worker, C controller, L loader, N nethelper, T the sluice command on the control socket.
- * The columns: who sends it to whom; the states of the sender in which it is legal; what it carries. The handler tables of each program
- * hold the same columns in code: supervisor/messages.c, worker/ipc.c, controller/bridge.c, supervisor/helper/main.c. */
+/* The protocol between sluice's processes, and its only definition. Bodies are the fixed structs below, as bytes, or a struct
+ * followed by wire data (common/wire.h) where said so. S supervisor, W worker, C controller, L loader, N nethelper, T the
+ * sluice command on the control socket. The columns: who sends it to whom; the states of the sender in which it is legal; what
+ * it carries. The handler tables of each program hold the same columns in code: supervisor/messages.c, worker/ipc.c,
+ * controller/bridge.c, supervisor/helper/main.c. */
 #ifndef SLUICE_COMMON_IMSG_TYPES_H
 #define SLUICE_COMMON_IMSG_TYPES_H
 
@@ -112,8 +113,9 @@ enum { HELLO_TEST = 1,		/* -t: build everything, bind and write nothing */
        HELLO_SYSTEMD = 4 };
 
 struct msg_state { uint32_t kind, reserved; };
-/* Opaque to the supervisor. SELECT and NODES (what is known of subscriptions) are written to disk and outlive everything; DELAYS outlive processes; RULES and PATCH survive a crash, /restart and upgrade and are
- * dropped by a reload; PORTS (what the reference applies with force only) is dropped by a reload with force. */
+/* Opaque to the supervisor. SELECT and NODES (what is known of subscriptions) are written to disk and outlive everything;
+ * DELAYS outlive processes; RULES and PATCH survive a crash, /restart and upgrade and are dropped by a reload; PORTS (what the
+ * reference applies with force only) is dropped by a reload with force. */
 enum state_kind { STATE_SELECT = 1, STATE_RULES, STATE_PATCH, STATE_PORTS, STATE_DELAYS, STATE_NODES, STATE_KINDS_ };
 enum { STATE_MAX = 4 << 20 };
 
@@ -137,9 +139,9 @@ struct msg_conf_err {
 struct msg_stop { uint32_t grace_ms, flags; };	/* STOP_* */
 enum { STOP_RELIEVED = 1 /* C: another one has the listeners; end when every client has its answer, at the latest after grace_ms */ };
 
-/* sender 1: this end gives. peer_workers: of the generation at the other end; a UDP session goes to worker slot % peer_workers of it. primary: the
- * channel that connections take, which belong to no slot any more; an old worker has one, and a later one takes the place of the one before. LATE: only
- * connections come by it. */
+/* sender 1: this end gives. peer_workers: of the generation at the other end; a UDP session goes to worker slot % peer_workers
+ * of it. primary: the channel that connections take, which belong to no slot any more; an old worker has one, and a later one
+ * takes the place of the one before. LATE: only connections come by it. */
 enum { HANDOFF_PRIMARY = 1, HANDOFF_LATE = 2 };
 struct msg_handoff { uint32_t peer_generation, peer_index, peer_workers; uint16_t sender, flags; };
 struct msg_return { uint32_t index, reserved; };	/* whose slots */
@@ -147,8 +149,8 @@ struct msg_replace_me { uint64_t used, limit; };
 
 enum open_kind { OPEN_CERT = 1, OPEN_KEY, OPEN_CA, OPEN_GEO, OPEN_PROVIDER, OPEN_RESOLV, OPEN_HOSTS, OPEN_SHARED };
 struct msg_open { uint32_t kind; char path[1024]; };		/* RESOLV, HOSTS, and CA with "": the system's file */
-/* SHARED, workers only: memory of common/shm_fakeip.h, writable for the lead. "sluice.fakeip", "sluice.fakeip6": files of the working directory;
- * "fakeip", "fakeip6", "mapping": as long as the supervisor lives */
+/* SHARED, workers only: memory of common/shm_fakeip.h, writable for the lead. "sluice.fakeip", "sluice.fakeip6": files of the
+ * working directory; "fakeip", "fakeip6", "mapping": as long as the supervisor lives */
 struct msg_file { uint32_t err; uint32_t reserved; int64_t mtime_ns; char text[256]; };	/* err: enum err_code */
 
 struct msg_sysfile { uint32_t kind, reserved; };	/* RESOLV, HOSTS */

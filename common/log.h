@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Logging of every program. In children a record is one datagram on the non-blocking log channel (fd 4) to the supervisor, which
- * alone writes it out; a full channel drops the record and counts it, so a stalled reader never blocks. The level is checked at the
- * source: log_enabled() is one compare. The five level names are the reference's (spec/api.md 2.2). */
+/* Logging of every program. In children a record is one datagram on the non-blocking log channel (fd 4) to the supervisor,
+ * which alone writes it out; a full channel drops the record and counts it, so a stalled reader never blocks. The level is
+ * checked at the source: log_enabled() is one compare. The five level names are the reference's (spec/api.md 2.2). */
 #ifndef SLUICE_COMMON_LOG_H
 #define SLUICE_COMMON_LOG_H
 
@@ -50,7 +50,8 @@ size_t log_format(char *out, size_t cap, int64_t unix_ns, int level, const char 
 /* For broken own invariants, and before READY for what cannot go on; never for bytes of a peer. */
 void fatal(const char *fmt, ...) __attribute__((format(printf, 1, 2), noreturn));
 
-/* Installs the handler of SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT: a preloaded backtrace goes to the log channel, then the default action. */
+/* Installs the handler of SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT: a preloaded backtrace goes to the log channel, then the
+ * default action. */
 void log_install_crash_handler(const char *role);
 
 #endif

@@ -12,8 +12,8 @@ int memfd_open(const char *name);
 int memfd_seal(int fd);
 /* An unsealed memfd of n zero bytes, for pages that are shared on purpose (counters); size seals set. */
 int memfd_shared(const char *name, size_t n);
-/* Maps a memfd that a peer sent, read only, after checking that it is a memfd with the three seals and at most max bytes. The mapping is
- * the caller's (munmap); fd stays the caller's. An empty file gives *p = NULL, *n = 0. -E_PROTO on anything else. */
+/* Maps a memfd that a peer sent, read only, after checking that it is a memfd with the three seals and at most max bytes. The
+ * mapping is the caller's (munmap); fd stays the caller's. An empty file gives *p = NULL, *n = 0. -E_PROTO on anything else. */
 int memfd_map(int fd, const void **p, size_t *n, size_t max);
 /* Maps a memfd_shared() file of at least n bytes read/write or read only; NULL on failure. */
 void *memfd_map_shared(int fd, size_t n, int writable);

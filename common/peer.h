@@ -69,8 +69,8 @@ void peer_fail(struct peer *p, const char *why);
 int peer_send(struct peer *p, uint16_t type, uint32_t id, const void *body, size_t len, const int *fds, int nfds);
 /* The same with a wire body, which is freed. A body over IMSG_BODY_MAX is refused with -E_LIMIT. */
 int peer_send_wire(struct peer *p, uint16_t type, uint32_t id, struct wire *body, const int *fds, int nfds);
-/* Blocks for at most ms until a message of type with this id comes; others are handed to the table meanwhile. For children that ask the
- * supervisor while CONFIGURING. 0 with *m filled (fds owned by the caller), -E_TIMEOUT, -E_CLOSED, -E_PROTO. */
+/* Blocks for at most ms until a message of type with this id comes; others are handed to the table meanwhile. For children
+ * that ask the supervisor while CONFIGURING. 0 with *m filled (fds owned by the caller), -E_TIMEOUT, -E_CLOSED, -E_PROTO. */
 int peer_wait(struct peer *p, uint16_t type, uint32_t id, int ms, struct imsg *m);
 
 #endif

@@ -129,7 +129,8 @@ drop_bounding_set(void)
 }
 
 /* What a role keeps of what there is: the nethelper looks at other users' processes, by their directories in /proc (the first)
- * and the links in them (the second). What else these two would allow its filter does not: it can open no file and trace nobody. */
+ * and the links in them (the second). What else these two would allow its filter does not: it can open no file and trace
+ * nobody. */
 static uint32_t
 kept_capabilities(enum sandbox_role role)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The counter page of one worker slot: plain relaxed stores by its worker, read-only for the controller, which believes nothing in it. A page
- * outlives its workers: the next worker of the slot goes on adding, so sums never decrease. */
+/* The counter page of one worker slot: plain relaxed stores by its worker, read-only for the controller, which believes
+ * nothing in it. A page outlives its workers: the next worker of the slot goes on adding, so sums never decrease. */
 #ifndef SLUICE_COMMON_SHM_STAT_H
 #define SLUICE_COMMON_SHM_STAT_H
 
@@ -16,8 +16,9 @@ struct shm_stat {
 	_Atomic uint64_t shed_memory;	/* of those shed: because of sluice.worker-memory-limit */
 };
 
-/* One page that every worker of the service writes: positions and choices that users see as one. A broken worker may disturb the others' turn, make them choose another member, and
- * cause health checks within their budget, no more. Places are found by a hash of a group's name; two groups that share one only share what it says. */
+/* One page that every worker of the service writes: positions and choices that users see as one. A broken worker may disturb
+ * the others' turn, make them choose another member, and cause health checks within their budget, no more. Places are found by
+ * a hash of a group's name; two groups that share one only share what it says. */
 struct shm_shared {
 	_Atomic uint32_t turn[256];	/* load-balance */
 	_Atomic uint32_t used_s[256];	/* last use by a connection, seconds of CLOCK_MONOTONIC, 0 = never */

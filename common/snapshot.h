@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* What the data of each MSG_QUERY and its MSG_ANSWER holds; "value" means common/value.h, rendered by the controller as it stands (key order is
- * the worker's, spec/api.md 3). A status other than 200 is followed by wire str message instead. Times are Unix nanoseconds, 0 = never.
+/* What the data of each MSG_QUERY and its MSG_ANSWER holds; "value" means common/value.h, rendered by the controller as it
+ * stands (key order is the worker's, spec/api.md 3). A status other than 200 is followed by wire str message instead. Times
+ * are Unix nanoseconds, 0 = never.
  *
  *  CONFIG       -                                          value map: GET /configs, keys in order of spec/api.md 3.8
  *  PROXIES      u8 what (PROXIES_*), str name               ALL: value map sorted by name; ONE, GROUP: value map of that one (404);
@@ -22,10 +23,10 @@
  *               of explain_keys and what it is; host must   chains, passed (index, type, payload, proxy, why), passedLeftOut, rule (or null);
  *               be there: HOST[:PORT]                       400 with the key that is not understood
  *
- * CHANGE_PATCH carries a value map: the members of the PATCH /configs body as JSON had them (INT for whole numbers; any
- * other number as V_UINT with all bits set, which the worker refuses). The worker answers 204 or 400
- * "Body invalid", and 409 with a text when a port cannot be bound.
- * CHANGE_SELECT: 204, 404 "Resource not found", 400 "Must be a Selector" / "Selector update error: proxy not exist" / "Body invalid". */
+ * CHANGE_PATCH carries a value map: the members of the PATCH /configs body as JSON had them (INT for whole numbers; any other
+ * number as V_UINT with all bits set, which the worker refuses). The worker answers 204 or 400 "Body invalid", and 409 with a
+ * text when a port cannot be bound. CHANGE_SELECT: 204, 404 "Resource not found", 400 "Must be a Selector" / "Selector update
+ * error: proxy not exist" / "Body invalid". */
 #ifndef SLUICE_COMMON_SNAPSHOT_H
 #define SLUICE_COMMON_SNAPSHOT_H
 

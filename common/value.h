@@ -125,8 +125,8 @@ value_key_null(struct wire *w, const char *key)
 	value_null(w);
 }
 
-/* One step of a reader. For members of a map key/key_len are filled (lent), else key is NULL. depth counts open lists and maps after the step;
- * V_END closes the innermost. Returns 0, or -E_PROTO on bad data, -E_EOF after the outermost value. */
+/* One step of a reader. For members of a map key/key_len are filled (lent), else key is NULL. depth counts open lists and maps
+ * after the step; V_END closes the innermost. Returns 0, or -E_PROTO on bad data, -E_EOF after the outermost value. */
 struct value_reader {
 	struct wire *w;
 	int depth;

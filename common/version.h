@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What this build is, and which release of the reference its API claims to be (clients decide features by it, spec/api.md 5.3). */
+/* What this build is, and which release of the reference its API claims to be (clients decide features by it, spec/api.md
+ * 5.3). */
 #ifndef SLUICE_COMMON_VERSION_H
 #define SLUICE_COMMON_VERSION_H
 

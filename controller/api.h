@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* What an endpoint sees. One file per resource in controller/api/, one line per method and path in routes.c.
  *
- * A short call's handle() runs on a civetweb thread and may block only in bridge_call(), which has a deadline. An API_ASYNC call's handle()
- * runs on the loop: it checks its input, either answers at once (returns a status, as the others) or starts a bridge_ask() and returns
- * API_PARKED; the answer comes later by api_done(). At most API_PARKED_MAX are parked; more are answered 503. API_STREAM paths are served by
- * the loop (stream.c); their handle() only checks the query and returns 0 to go on or a status. */
+ * A short call's handle() runs on a civetweb thread and may block only in bridge_call(), which has a deadline. An API_ASYNC
+ * call's handle() runs on the loop: it checks its input, either answers at once (returns a status, as the others) or starts a
+ * bridge_ask() and returns API_PARKED; the answer comes later by api_done(). At most API_PARKED_MAX are parked; more are
+ * answered 503. API_STREAM paths are served by the loop (stream.c); their handle() only checks the query and returns 0 to go
+ * on or a status. */
 #ifndef SLUICE_CONTROLLER_API_H
 #define SLUICE_CONTROLLER_API_H
 
@@ -65,13 +66,15 @@ extern const struct api_route api_doh;		/* of external-doh-server, at the path t
 
 /* A query value, percent-decoded ('+' is a blank), into out; false when absent. Cut values are treated as absent. */
 bool api_query(const struct api_req *req, const char *key, char *out, size_t cap);
-/* A query value that is a whole decimal number, maybe signed; 0, -E_NOTFOUND when absent, -E_INVAL when it is no number or outside. */
+/* A query value that is a whole decimal number, maybe signed; 0, -E_NOTFOUND when absent, -E_INVAL when it is no number or
+ * outside. */
 int api_query_int(const struct api_req *req, const char *key, int64_t min, int64_t max, int64_t *out);
 /* Length of the strictly valid JSON value (RFC 8259) that starts p, white space before it included; 0 when there is none or it
  * nests deeper than depth (at most JSON_DEPTH_MAX). *nul (may be NULL) tells whether a string holds \u0000. */
 enum { JSON_DEPTH_MAX = 512, API_JSON_DEPTH_MAX = 32 };
 size_t json_scan(const char *p, size_t n, unsigned depth, bool *nul);
-/* The first JSON value of the body as spec/api.md 1.6 says; NULL (caller answers "Body invalid") when it is none. Nesting is capped. */
+/* The first JSON value of the body as spec/api.md 1.6 says; NULL (caller answers "Body invalid") when it is none. Nesting is
+ * capped. */
 cJSON *api_json(const struct api_req *req);
 /* Case-insensitive member, the last duplicate wins; NULL when absent or JSON null. */
 const cJSON *api_member(const cJSON *object, const char *key);

@@ -431,7 +431,8 @@ bridge_open(struct ctl *ctl, int fd)
 	ev_io_init(&b->ring, on_ring, b->bell, EV_READ);
 	b->ring.data = b;
 	ev_io_start(ctl->loop, &b->ring);
-	peer_open(&b->supervisor, ctl->loop, fd, "supervisor", supervisor_table, countof(supervisor_table), b, on_supervisor_gone);
+	peer_open(
+	    &b->supervisor, ctl->loop, fd, "supervisor", supervisor_table, countof(supervisor_table), b, on_supervisor_gone);
 	b->supervisor.state = CH_CONFIGURING;
 	return b;
 }

@@ -37,8 +37,9 @@ struct bridge_reply {
 	struct bridge_answer answer[BRIDGE_ANSWERS_MAX];
 };
 
-/* Asks and waits at most ms; on a civetweb thread only. type MSG_QUERY (kind, args) for workers; for the supervisor type is the message and body
- * its whole body. fd (or -1) goes along and is taken. 0, or -E_TIMEOUT (answers that came are there), -E_LIMIT, -E_CLOSED (nobody to ask). */
+/* Asks and waits at most ms; on a civetweb thread only. type MSG_QUERY (kind, args) for workers; for the supervisor type is
+ * the message and body its whole body. fd (or -1) goes along and is taken. 0, or -E_TIMEOUT (answers that came are there),
+ * -E_LIMIT, -E_CLOSED (nobody to ask). */
 int bridge_call(struct ctl *ctl, enum bridge_to to, uint16_t type, uint32_t kind, const void *body, size_t len, int fd, unsigned ms,
     struct bridge_reply *out);
 void bridge_free(struct bridge_reply *r);
@@ -48,8 +49,8 @@ typedef void bridge_cb(struct ctl *ctl, int err, struct bridge_reply *r, void *a
 int bridge_ask(struct ctl *ctl, enum bridge_to to, uint16_t type, uint32_t kind, const void *body, size_t len, int fd, unsigned ms,
     bridge_cb *done, void *arg);
 
-/* Ends a parked API_ASYNC request: fill *reply through a struct api_req made by api_parked(). NULL when the client went away meanwhile
- * (the operation itself went on). After filling: api_done(). Loop only. */
+/* Ends a parked API_ASYNC request: fill *reply through a struct api_req made by api_parked(). NULL when the client went away
+ * meanwhile (the operation itself went on). After filling: api_done(). Loop only. */
 struct api_req *api_parked(struct ctl *ctl, uint64_t parked);
 void api_done(struct ctl *ctl, struct api_req *req);
 
@@ -57,7 +58,8 @@ void api_done(struct ctl *ctl, struct api_req *req);
 struct peer;
 /* Opens the channel to the supervisor (takes fd) with the handler table of this program. NULL: out of memory. */
 struct bridge *bridge_open(struct ctl *ctl, int fd);
-/* Ends every question with -E_CLOSED, wakes the threads that wait, and refuses new ones. The memory stays until bridge_free_all(). */
+/* Ends every question with -E_CLOSED, wakes the threads that wait, and refuses new ones. The memory stays until
+ * bridge_free_all(). */
 void bridge_shut(struct ctl *ctl);
 void bridge_free_all(struct ctl *ctl);		/* after civetweb's threads ended */
 struct peer *bridge_supervisor(struct ctl *ctl);

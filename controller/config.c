@@ -167,7 +167,8 @@ take_tree(struct ctl_conf *c, const struct cfg_node *root, struct cfg_err *err)
 
 	if (take_text(cfg_get(root, "external-controller"), "external-controller", c->tcp, sizeof(c->tcp), err) != 0 ||
 	    take_text(cfg_get(root, "external-controller-tls"), "external-controller-tls", c->tls, sizeof(c->tls), err) != 0 ||
-	    take_text(cfg_get(root, "external-controller-unix"), "external-controller-unix", c->unix_path, sizeof(c->unix_path), err) != 0 ||
+	    take_text(cfg_get(root, "external-controller-unix"), "external-controller-unix", c->unix_path, sizeof(c->unix_path),
+		err) != 0 ||
 	    take_text(cfg_get(root, "secret"), "secret", c->secret, sizeof(c->secret), err) != 0 ||
 	    take_text(cfg_get(root, "external-ui"), "external-ui", ui, sizeof(ui), err) != 0 ||
 	    take_text(cfg_get(root, "external-doh-server"), "external-doh-server", c->doh, sizeof(c->doh), err) != 0 ||
@@ -192,7 +193,8 @@ take_overrides(struct ctl_conf *c, const struct msg_ctl_config *m, struct cfg_er
 
 	if (n == sizeof(m->home) || strnlen(m->ext_ctl, sizeof(m->ext_ctl)) == sizeof(m->ext_ctl) ||
 	    strnlen(m->ext_ctl_unix, sizeof(m->ext_ctl_unix)) == sizeof(m->ext_ctl_unix) ||
-	    strnlen(m->ext_ui, sizeof(m->ext_ui)) == sizeof(m->ext_ui) || strnlen(m->secret, sizeof(m->secret)) == sizeof(m->secret))
+	    strnlen(m->ext_ui, sizeof(m->ext_ui)) == sizeof(m->ext_ui) ||
+	    strnlen(m->secret, sizeof(m->secret)) == sizeof(m->secret))
 		return cfg_fail(err, NULL, "", "an override is not a text");
 	memcpy(c->home, m->home, n + 1);
 	if ((m->flags & CTL_EXT_CTL) != 0)
@@ -224,7 +226,8 @@ absolute_unix_path(struct ctl_conf *c, struct cfg_err *err)
 	return 0;
 }
 
-/* An address that cannot be read is not refused here: listening on it fails, is logged, and the service goes on (spec/api.md 1.1). */
+/* An address that cannot be read is not refused here: listening on it fails, is logged, and the service goes on (spec/api.md
+ * 1.1). */
 static bool
 is_loopback(const char *address)
 {
@@ -252,8 +255,10 @@ check_open(const struct ctl_conf *c, const struct tree *tree, struct cfg_err *er
 		if (!is_loopback(doors[i].address) && !c->allow_open)
 			return cfg_fail(err, tree != NULL ? cfg_get(tree->root, doors[i].key) : NULL, doors[i].key,
 			    "%s: %s can be reached from other hosts and there is no secret: set secret, or listen on 127.0.0.1, or set "
-			    "sluice.allow-open-controller: true", doors[i].key, doors[i].address);
-		log_warn("%s: %s has no secret: every local program and user can control this service", doors[i].key, doors[i].address);
+			    "sluice.allow-open-controller: true",
+			    doors[i].key, doors[i].address);
+		log_warn("%s: %s has no secret: every local program and user can control this service", doors[i].key,
+		    doors[i].address);
 	}
 	return 0;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The controller process: its parts and what of the configuration it uses. One instance; owned by main.c. Fields marked L belong to the loop's
- * thread; conf is replaced as a whole on SIGHUP and read by civetweb threads through ctl_conf()/ctl_conf_put(). */
+/* The controller process: its parts and what of the configuration it uses. One instance; owned by main.c. Fields marked L
+ * belong to the loop's thread; conf is replaced as a whole on SIGHUP and read by civetweb threads through
+ * ctl_conf()/ctl_conf_put(). */
 #ifndef SLUICE_CONTROLLER_CTL_H
 #define SLUICE_CONTROLLER_CTL_H
 
@@ -52,8 +53,8 @@ struct ctl {
 	struct msg_note note;	/* under conf_lock: what /version says beside the version */
 };
 
-/* Makes the controller's part of a configuration; 0 or -E_INVAL with err filled (config.c). The closed defaults of design 6 are checked here: no secret
- * on an address that is not loopback is refused unless allow_open. */
+/* Makes the controller's part of a configuration; 0 or -E_INVAL with err filled (config.c). The closed defaults of design 6
+ * are checked here: no secret on an address that is not loopback is refused unless allow_open. */
 int ctl_conf_parse(struct ctl_conf **out, const struct tree *tree, const struct msg_ctl_config *over, struct cfg_err *err);
 struct ctl_conf *ctl_conf(struct ctl *ctl);	/* adds a reference */
 void ctl_conf_put(struct ctl_conf *c);

@@ -132,8 +132,8 @@ accept(int fd, __SOCKADDR_ARG addr, socklen_t *restrict len)
 
 /* ---- on civetweb's threads */
 
-/* Sends call's answer as HTTP. The last header line is the length; deliver() cuts it off again. From the last byte on the call belongs to the
- * loop, so a body that is written is taken out of it before. */
+/* Sends call's answer as HTTP. The last header line is the length; deliver() cuts it off again. From the last byte on the call
+ * belongs to the loop, so a body that is written is taken out of it before. */
 static void
 write_answer(struct mg_connection *mc, struct pair *p, struct call *call, int status)
 {
@@ -213,7 +213,8 @@ feed_pair(int door)
 	cm->cmsg_len = CMSG_LEN(sizeof(int));
 	memcpy(CMSG_DATA(cm), &sv[1], sizeof(int));
 	flags = fcntl(sv[0], F_GETFL);
-	if (flags == -1 || fcntl(sv[0], F_SETFL, flags | O_NONBLOCK) == -1 || sendmsg(door, &m, MSG_NOSIGNAL | MSG_DONTWAIT) != 1) {
+	if (flags == -1 || fcntl(sv[0], F_SETFL, flags | O_NONBLOCK) == -1 ||
+	    sendmsg(door, &m, MSG_NOSIGNAL | MSG_DONTWAIT) != 1) {
 		close(sv[0]);
 		sv[0] = -1;
 	}
@@ -226,8 +227,8 @@ send_request(const struct pair *p)
 {
 	const struct call *call = atomic_load(&p->call);
 	char text[160];
-	int n = snprintf(text, sizeof(text), "%s / HTTP/1.1\r\nHost: controller\r\n%s: %d\r\nContent-Length: 0\r\n\r\n", call->hit.route->method,
-	    JOB, p->place);
+	int n = snprintf(text, sizeof(text), "%s / HTTP/1.1\r\nHost: controller\r\n%s: %d\r\nContent-Length: 0\r\n\r\n",
+	    call->hit.route->method, JOB, p->place);
 
 	if (n <= 0 || (size_t)n >= sizeof(text))
 		return -E_INVAL;
@@ -276,7 +277,8 @@ fail(struct pair *p)
 	}
 }
 
-/* Starts call in p. civetweb may close an idle pair at any time: then another one is tried, as long as the handler did not run. */
+/* Starts call in p. civetweb may close an idle pair at any time: then another one is tried, as long as the handler did not
+ * run. */
 static void
 run(struct pair *p, struct call *call)
 {
@@ -322,7 +324,8 @@ whole(const struct pair *p, size_t *head, int *status, size_t *length, size_t *l
 	*line = (size_t)(at - p->in);
 	*head = (size_t)(end - p->in) + 4;
 	n = end - at;
-	if (n <= (int64_t)sizeof(field) - 1 || n - (int64_t)sizeof(field) >= (int64_t)sizeof(digits) || memcmp(at, field, sizeof(field) - 1) != 0)
+	if (n <= (int64_t)sizeof(field) - 1 || n - (int64_t)sizeof(field) >= (int64_t)sizeof(digits) ||
+	    memcmp(at, field, sizeof(field) - 1) != 0)
 		return -E_PROTO;
 	memcpy(digits, at + sizeof(field) - 1, (size_t)n - sizeof(field) + 1);
 	digits[(size_t)n - sizeof(field) + 1] = '\0';

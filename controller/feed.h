@@ -22,8 +22,8 @@ enum {
 	FEED_INLINE_MAX = 64 << 10
 };
 
-/* Starts civetweb, then proves that a fed connection is answered with 200. NULL with the reason in the log: the caller gives up. done (loop)
- * ends each call: status, complete header lines, and the body, malloc'ed, taken. */
+/* Starts civetweb, then proves that a fed connection is answered with 200. NULL with the reason in the log: the caller gives
+ * up. done (loop) ends each call: status, complete header lines, and the body, malloc'ed, taken. */
 typedef void feed_done_cb(struct call *call, int status, const char *type, const char *headers, char *body, size_t len);
 struct feed *feed_start(struct ctl *ctl, feed_done_cb *done);
 /* Every question of the threads must have been ended before (bridge_shut()). */

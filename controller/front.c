@@ -163,7 +163,8 @@ refusal(struct call *call, int status)
 		str_copy(call->reply.headers, sizeof(call->reply.headers), call->hit.allow);
 		break;
 	case 413:
-		reply_error(req, 413, str_starts(call->http.path, "/storage/") ? "payload exceeds 1MB limit" : "Request body too large");
+		reply_error(
+		    req, 413, str_starts(call->http.path, "/storage/") ? "payload exceeds 1MB limit" : "Request body too large");
 		break;
 	case 401:
 		reply_error(req, 401, "Unauthorized");

@@ -40,7 +40,8 @@ void front_serve(struct front *f);	/* accept from now on */
 /* No more accepting, idle clients are closed; the rest ends with its answers. */
 void front_drain(struct front *f);
 bool front_busy(const struct front *f);	/* an answer is being made or sent */
-/* Another process has the listeners: no more accepting; clients are answered once more, with the word that this connection ends. */
+/* Another process has the listeners: no more accepting; clients are answered once more, with the word that this connection
+ * ends. */
 void front_relieved(struct front *f);
 void front_close_idle(struct front *f);	/* those of which no byte of a request has come */
 bool front_has_clients(const struct front *f);
@@ -54,8 +55,8 @@ void front_late(struct client *c);			/* a request did not come in time */
 void front_abandon(struct call *call);			/* its client is gone */
 void front_dead(struct client *c);			/* to be freed after this turn */
 
-/* ---- for feed.c and stream.c: ends a call; call->client may be gone. Takes the call, and body (malloc'ed, may be NULL). headers: complete
- * lines; type "" for none. */
+/* ---- for feed.c and stream.c: ends a call; call->client may be gone. Takes the call, and body (malloc'ed, may be NULL).
+ * headers: complete lines; type "" for none. */
 void front_answer(struct call *call, int status, const char *type, const char *headers, char *body, size_t len);
 void front_answer_reply(struct call *call, int status);	/* the same, from call->reply */
 

@@ -15,7 +15,8 @@ enum { BODY_DONE, BODY_PLAIN, BODY_SIZE, BODY_EXT, BODY_SIZE_LF, BODY_DATA, BODY
 static bool
 is_token_char(unsigned char c)
 {
-	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || (c != 0 && strchr("!#$%&'*+-.^_`|~", c) != NULL);
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+	    (c != 0 && strchr("!#$%&'*+-.^_`|~", c) != NULL);
 }
 
 static bool

@@ -32,8 +32,8 @@ struct http_req {			/* every text lies in the head given to http_parse(), which 
 	struct http_header h[HTTP_HEADERS_MAX];
 };
 
-/* Bytes of the head with its blank line, 0 when it is not whole yet, -E_PROTO for a bare line feed, -E_LIMIT over HTTP_HEAD_MAX. *scan is
- * where to go on at the next call; 0 at first. */
+/* Bytes of the head with its blank line, 0 when it is not whole yet, -E_PROTO for a bare line feed, -E_LIMIT over
+ * HTTP_HEAD_MAX. *scan is where to go on at the next call; 0 at first. */
 ssize_t http_head_length(const char *in, size_t n, size_t *scan);
 /* Takes the head apart in place; 0 or the HTTP status to refuse it with. */
 int http_parse(struct http_req *r, char *head, size_t n);
@@ -47,8 +47,8 @@ struct http_body {
 	unsigned digits, line;
 };
 void http_body_init(struct http_body *b, const struct http_req *r);
-/* One step: consumes *used bytes of in and lends at most one piece of decoded data inside in. 1 = the body is whole, 0 = go on (call again
- * while bytes are left), -E_PROTO. */
+/* One step: consumes *used bytes of in and lends at most one piece of decoded data inside in. 1 = the body is whole, 0 = go on
+ * (call again while bytes are left), -E_PROTO. */
 int http_body_feed(struct http_body *b, const char *in, size_t n, size_t *used, const char **data, size_t *len);
 
 #endif

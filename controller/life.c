@@ -3,7 +3,8 @@
  *
  *   CONFIGURING -CONFIG-> (parse, listen, certificates, threads, final filter) -READY-> READY -SERVE-> SERVING -STOP or end of file-> end
  *
- * A STOP with STOP_RELIEVED (an upgrade) ends the streams, then waits for the answers that are still owed, that of /upgrade among them.
+ * A STOP with STOP_RELIEVED (an upgrade) ends the streams, then waits for the answers that are still owed, that of /upgrade
+ * among them.
  *
  * A CONFIG while SERVING (SIGHUP) does the same without threads and filter: new addresses first, then the swap, then old ones
  * go; when it is refused nothing has changed. Messages only note what is to be done; a timer of the loop does it, because
@@ -226,7 +227,8 @@ name_doors(struct doors *d, const struct ctl_conf *c)
 
 	d->n = 0;
 	for (int k = 0; k < DOORS; k++)
-		if (address(c, (enum front_kind)k)[0] != '\0' && door_key(c, (enum front_kind)k, &d->key[d->n], shown, sizeof(shown)) == 0)
+		if (address(c, (enum front_kind)k)[0] != '\0' &&
+		    door_key(c, (enum front_kind)k, &d->key[d->n], shown, sizeof(shown)) == 0)
 			d->kind[d->n++] = (enum front_kind)k;
 }
 
@@ -267,9 +269,9 @@ make_door(struct life *l, const struct ctl_conf *c, enum front_kind kind, struct
 static int
 apply_doors(struct life *l, const struct ctl_conf *c, const struct ctl_conf *old, const struct cfg_node *root, struct cfg_err *err)
 {
-	static const char *const names[DOORS] = {
-		[FRONT_TCP] = "external-controller", [FRONT_TLS] = "external-controller-tls", [FRONT_UNIX] = "external-controller-unix"
-	};
+	static const char *const names[DOORS] = { [FRONT_TCP] = "external-controller",
+		[FRONT_TLS] = "external-controller-tls",
+		[FRONT_UNIX] = "external-controller-unix" };
 	struct doors keep = { .n = 0 }, before = { .n = 0 };
 	struct tls_server *tls = NULL;
 	char why[SHOWN_MAX + 320];
@@ -315,7 +317,8 @@ say_ready(struct life *l)
 	(void)peer_send(bridge_supervisor(l->ctl), MSG_READY, 0, NULL, 0, NULL, 0);
 }
 
-/* Threads, then the last filter, which reaches them too; user, capabilities and Landlock came before them (they are per thread). */
+/* Threads, then the last filter, which reaches them too; user, capabilities and Landlock came before them (they are per
+ * thread). */
 static void
 first_time(struct life *l)
 {

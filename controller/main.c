@@ -27,7 +27,8 @@ take_ids(int argc, char **argv, uid_t *uid, gid_t *gid)
 
 	for (int i = 1; i < argc; i += 2) {
 		bool is_uid = strcmp(argv[i], "--uid") == 0;
-		if ((!is_uid && strcmp(argv[i], "--gid") != 0) || i + 1 == argc || str_to_i64(argv[i + 1], 0, UINT32_MAX, &n) != 0)
+		if ((!is_uid && strcmp(argv[i], "--gid") != 0) || i + 1 == argc ||
+		    str_to_i64(argv[i + 1], 0, UINT32_MAX, &n) != 0)
 			fatal("usage: sluice-controller [--uid N] [--gid N], started by sluice");
 		if (is_uid)
 			*uid = (uid_t)n;

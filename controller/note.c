@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What the supervisor wants /version to say beside the version: written on the loop when it tells (bridge.c), read by any thread (api/version.c). */
+/* What the supervisor wants /version to say beside the version: written on the loop when it tells (bridge.c), read by any
+ * thread (api/version.c). */
 #include <pthread.h>
 
 #include "controller/ctl.h"

@@ -145,15 +145,16 @@ put_high(char *o, const unsigned char *s, size_t n, size_t *used)
 	return o + len;
 }
 
-/* Not 0 when a byte of x is not CC_PLAIN: eight at once, by the borrows of a subtraction (a byte below one that is special may be taken for one
- * too, which changes nothing). '<' and '>' differ in one bit, '"' and '&' too. */
+/* Not 0 when a byte of x is not CC_PLAIN: eight at once, by the borrows of a subtraction (a byte below one that is special may
+ * be taken for one too, which changes nothing). '<' and '>' differ in one bit, '"' and '&' too. */
 static inline uint64_t
 special(uint64_t x)
 {
 	const uint64_t one = 0x0101010101010101;
 	uint64_t html = (x | 0x02 * one) ^ '>' * one, quote = (x | 0x04 * one) ^ '&' * one, slash = x ^ '\\' * one;
 
-	return (x | ((x - 0x20 * one) & ~x) | ((html - one) & ~html) | ((quote - one) & ~quote) | ((slash - one) & ~slash)) & 0x80 * one;
+	return (x | ((x - 0x20 * one) & ~x) | ((html - one) & ~html) | ((quote - one) & ~quote) | ((slash - one) & ~slash)) &
+	    0x80 * one;
 }
 
 /* Copies a text of nothing but plain bytes, what nearly all are; false when there are others. n bytes are free at o. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Matching of paths and methods, and the order of decisions: preflight, DoH, Host, route, authentication, Origin. Pure: everything
- * comes in by the arguments. The secret is compared in constant time; the query (which may hold a token) is never logged. */
+/* Matching of paths and methods, and the order of decisions: preflight, DoH, Host, route, authentication, Origin. Pure:
+ * everything comes in by the arguments. The secret is compared in constant time; the query (which may hold a token) is never
+ * logged. */
 #include "controller/router.h"
 
 #include <stdio.h>
@@ -67,7 +68,8 @@ fits(const char *pattern, const char *path, size_t len, struct trial *t)
 	return false;
 }
 
-/* Copies and decodes the parameters (spec/api.md 1.5: once; what cannot be decoded stays raw, and so does what would hold a NUL). */
+/* Copies and decodes the parameters (spec/api.md 1.5: once; what cannot be decoded stays raw, and so does what would hold a
+ * NUL). */
 static int
 take_params(struct router_hit *hit, const struct trial *t)
 {
@@ -184,7 +186,8 @@ router_is_websocket(const struct http_req *r)
 	return up != NULL && str_case_equal(up, "websocket");
 }
 
-/* spec/api.md 1.2. The token of the query counts with an upgrade only, and below /debug, where profilers can send nothing else. */
+/* spec/api.md 1.2. The token of the query counts with an upgrade only, and below /debug, where profilers can send nothing
+ * else. */
 bool
 router_auth(const struct ctl_conf *conf, const struct http_req *r, bool debug)
 {
@@ -309,7 +312,8 @@ cors_preflight(const struct ctl_conf *conf, const struct http_req *r, const char
 	char method[16], headers[256];
 	size_t at;
 
-	snprintf(out, ROUTER_CORS_MAX, "Vary: Origin\r\nVary: Access-Control-Request-Method\r\nVary: Access-Control-Request-Headers\r\n");
+	snprintf(out, ROUTER_CORS_MAX,
+	    "Vary: Origin\r\nVary: Access-Control-Request-Method\r\nVary: Access-Control-Request-Headers\r\n");
 	if (origin == NULL || asked == NULL || !cors_method(asked) || !origin_allowed(conf, r, origin) ||
 	    !cors_headers(http_get(r, "Access-Control-Request-Headers"), headers, sizeof(headers)))
 		return;

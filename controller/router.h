@@ -30,8 +30,9 @@ struct router_hit {
 };
 void router_hit_free(struct router_hit *hit);
 
-/* Finds the route; 0, 404, 405 or 500 (out of memory). A pattern's segment is text, {name} (never empty) or a last "*" (the rest of the path,
- * maybe empty). Text beats {name} beats "*". A pattern without API_EXACT matches with one more slash at its end too. */
+/* Finds the route; 0, 404, 405 or 500 (out of memory). A pattern's segment is text, {name} (never empty) or a last "*" (the
+ * rest of the path, maybe empty). Text beats {name} beats "*". A pattern without API_EXACT matches with one more slash at its
+ * end too. */
 int router_match(const struct api_route *table, const char *method, const char *path, bool debug, struct router_hit *hit);
 
 /* The whole decision: 0 = run hit->route, 200 = a CORS preflight, else the status to refuse with (401 403 404 405 500). */

@@ -107,7 +107,8 @@ frame_done(struct frame *f)
 	blob_put(f->raw);
 }
 
-/* A client whose queue is full is too slow: log events are dropped, of the rest it would get stale ones for ever, so it is ended. */
+/* A client whose queue is full is too slow: log events are dropped, of the rest it would get stale ones for ever, so it is
+ * ended. */
 static void
 send_frame(struct sub *s, struct frame *f)
 {
@@ -433,15 +434,17 @@ send_head(struct call *call, const struct sub *s, const char *accept)
 	int n;
 
 	if (s->ws != NULL) {		/* RFC 6455 4.2.2; without CORS, as the reference */
-		n = snprintf(head, sizeof(head), "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-		    "Sec-WebSocket-Accept: %s\r\n\r\n", accept);
+		n = snprintf(head, sizeof(head),
+		    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+		    "Sec-WebSocket-Accept: %s\r\n\r\n",
+		    accept);
 	} else {
 		if (call->conf != NULL)
 			router_cors(call->conf, &call->http, &c->peer, false, cors);
 		if (gmtime_r(&now, &tm) != NULL)
 			(void)strftime(date, sizeof(date), "%a, %d %b %Y %H:%M:%S GMT", &tm);
-		n = snprintf(head, sizeof(head), "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n%sDate: %s\r\n%s\r\n", cors, date,
-		    s->chunked ? "Transfer-Encoding: chunked\r\n" : "Connection: close\r\n");
+		n = snprintf(head, sizeof(head), "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n%sDate: %s\r\n%s\r\n",
+		    cors, date, s->chunked ? "Transfer-Encoding: chunked\r\n" : "Connection: close\r\n");
 	}
 	client_send(c, blob_copy(head, (size_t)n));
 }
@@ -454,7 +457,8 @@ join(struct streams *st, struct sub *s, const struct call *call)
 	char text[16] = "";
 
 	if (kind == ST_LOGS) {
-		int level = api_query(&call->req, "level", text, sizeof(text)) && text[0] != '\0' ? log_level_parse(text) : LL_INFO;
+		int level =
+		    api_query(&call->req, "level", text, sizeof(text)) && text[0] != '\0' ? log_level_parse(text) : LL_INFO;
 		s->level = level < 0 ? LL_INFO : level;
 		s->structured = api_query(&call->req, "format", text, sizeof(text)) && str_equal(text, "structured");
 		list_append(&st->logs, &s->link);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Writing and reading of the supervisor's state (adopt.h). The writer is the same service a moment ago, by way of a sealed file; it is checked like a
- * stranger's all the same, because a state that is half understood would end every connection, while one that is refused ends nothing: the check
- * (`--adopt-check`) runs this very code in a child before the execve.
+/* Writing and reading of the supervisor's state (adopt.h). The writer is the same service a moment ago, by way of a sealed
+ * file; it is checked like a stranger's all the same, because a state that is half understood would end every connection,
+ * while one that is refused ends nothing: the check (`--adopt-check`) runs this very code in a child before the execve.
  *
  *   "sluiceUP" u32 version, u64 FNV-1a of what follows, then: self, programs, blobs and pages, generations, children, changes, listeners, images,
  *   control, last good configuration, upgrade. Integers and strings are common/wire.h's; an fd is its number. */
@@ -220,9 +220,9 @@ int
 adopt_get_opts(struct adopt *a, struct msg_job_done *o)
 {
 	memset(o, 0, sizeof *o);
-	if (wire_get_u32(&a->w, &o->workers) != 0 || wire_get_u32(&a->w, &o->stop_grace_ms) != 0 || wire_get_u32(&a->w, &o->drain_timeout_s) != 0 ||
-	    wire_get_u32(&a->w, &o->max_generations) != 0 || wire_get_u32(&a->w, &o->flags) != 0 ||
-	    wire_get_str(&a->w, o->external_ui, sizeof o->external_ui) != 0)
+	if (wire_get_u32(&a->w, &o->workers) != 0 || wire_get_u32(&a->w, &o->stop_grace_ms) != 0 ||
+	    wire_get_u32(&a->w, &o->drain_timeout_s) != 0 || wire_get_u32(&a->w, &o->max_generations) != 0 ||
+	    wire_get_u32(&a->w, &o->flags) != 0 || wire_get_str(&a->w, o->external_ui, sizeof o->external_ui) != 0)
 		return adopt_bad(a, "options of a configuration");
 	return 0;
 }
@@ -293,7 +293,8 @@ load_set(struct adopt *a, struct program_set *set)
 	uint32_t n;
 
 	programs_clear(set);
-	if (wire_get_u32(&a->w, &set->serial) != 0 || wire_get_u16(&a->w, &set->ipc) != 0 || wire_get_str(&a->w, set->build, sizeof set->build) != 0)
+	if (wire_get_u32(&a->w, &set->serial) != 0 || wire_get_u16(&a->w, &set->ipc) != 0 ||
+	    wire_get_str(&a->w, set->build, sizeof set->build) != 0)
 		return adopt_bad(a, "a set of programs");
 	TRY(a, adopt_get_u32(a, ROLE_MAX_, "the number of programs", &n), "");
 	for (uint32_t r = 0; r < n; r++)
@@ -366,7 +367,8 @@ load_self(struct sup *s, struct adopt *a)
 	TRY(a, wire_get_str(&a->w, s->program_path, sizeof s->program_path), "the path of the program");
 	TRY(a, wire_get_str(&a->w, s->home, sizeof s->home), "the working directory");
 	if (adopt_get_fd(a, ADOPT_DIR, &s->home_fd) != 0 || adopt_get_fd(a, ADOPT_FILE, &s->lock_fd) != 0 ||
-	    adopt_get_fd(a, ADOPT_FILE | ADOPT_MAYBE, &s->stdin_fd) != 0 || adopt_get_u32(a, LL_SILENT, "the log level", &level) != 0 ||
+	    adopt_get_fd(a, ADOPT_FILE | ADOPT_MAYBE, &s->stdin_fd) != 0 ||
+	    adopt_get_u32(a, LL_SILENT, "the log level", &level) != 0 ||
 	    adopt_get_u32(a, LL_SILENT, "the level of log streams", &tap) != 0)
 		return -E_PROTO;
 	s->log_level = (int)level;
@@ -377,7 +379,8 @@ load_self(struct sup *s, struct adopt *a)
 		TRY(a, wire_get_str(&a->w, s->rollback_note, sizeof s->rollback_note), "the note on the last roll-back");
 	if (load_set(a, &s->programs) != 0 || load_set(a, &s->held) != 0)
 		return -E_PROTO;
-	if (s->programs.serial == 0 || s->programs.fd[ROLE_LOADER] == -1 || s->programs.fd[ROLE_WORKER] == -1 || s->programs.fd[ROLE_CONTROLLER] == -1)
+	if (s->programs.serial == 0 || s->programs.fd[ROLE_LOADER] == -1 || s->programs.fd[ROLE_WORKER] == -1 ||
+	    s->programs.fd[ROLE_CONTROLLER] == -1)
 		return adopt_bad(a, "the programs are not complete");
 	return load_blobs(s, a);
 }
@@ -406,7 +409,8 @@ save_generations(struct sup *s, struct adopt *a)
 			wire_put_u8(&a->w, g->reader[i]);
 		}
 		adopt_put_moment(a, g->born);
-		adopt_put_time(a, g->state == GEN_DRAINING && ev_is_active(&g->drain_timer) ? ev_timer_remaining(s->loop, &g->drain_timer) : 0);
+		adopt_put_time(a,
+		    g->state == GEN_DRAINING && ev_is_active(&g->drain_timer) ? ev_timer_remaining(s->loop, &g->drain_timer) : 0);
 		adopt_put_fd(a, g->tree_fd);
 		adopt_put_opts(a, &g->opts);
 	}
@@ -444,7 +448,8 @@ load_generation(struct sup *s, struct adopt *a)
 	list_append(&s->generations, &g->link);
 	TRY(a, wire_get_str(&a->w, g->build, sizeof g->build), "a generation's build");
 	TRY(a, wire_get_u64(&a->w, &g->hash), "a generation's configuration");
-	if (adopt_get_u32(a, GEN_DRAINING, "a generation's state", &state) != 0 || adopt_get_u32(a, WORKERS_MAX, "its workers", &workers) != 0)
+	if (adopt_get_u32(a, GEN_DRAINING, "a generation's state", &state) != 0 ||
+	    adopt_get_u32(a, WORKERS_MAX, "its workers", &workers) != 0)
 		return -E_PROTO;
 	if (state == GEN_STARTING || workers == 0)
 		return adopt_bad(a, "a generation that starts cannot be taken over");
@@ -457,8 +462,8 @@ load_generation(struct sup *s, struct adopt *a)
 		if (wire_get_u8(&a->w, &g->reader[i]) != 0 || (g->reader[i] != NOBODY && g->reader[i] >= g->n_workers))
 			return adopt_bad(a, "who reads a worker's slots");
 	}
-	if (adopt_get_moment(a, &g->born) != 0 || adopt_get_time(a, &left) != 0 || adopt_get_fd(a, ADOPT_MEMFD, &g->tree_fd) != 0 ||
-	    adopt_get_opts(a, &g->opts) != 0)
+	if (adopt_get_moment(a, &g->born) != 0 || adopt_get_time(a, &left) != 0 ||
+	    adopt_get_fd(a, ADOPT_MEMFD, &g->tree_fd) != 0 || adopt_get_opts(a, &g->opts) != 0)
 		return -E_PROTO;
 	g->drain_since = ev_steady();	/* the moment is not in the state: it is given its grace anew */
 	if (left > 0)
@@ -545,21 +550,25 @@ load_child(struct sup *s, struct adopt *a)
 	bool current = false;
 	int channel = -1;
 
-	if (adopt_get_u32(a, ROLE_MAX_ - 1, "a child's role", &role) != 0 || adopt_get_u32(a, UINT32_MAX, "a child's generation", &number) != 0)
+	if (adopt_get_u32(a, ROLE_MAX_ - 1, "a child's role", &role) != 0 ||
+	    adopt_get_u32(a, UINT32_MAX, "a child's generation", &number) != 0)
 		return -E_PROTO;
 	TRY(a, wire_get_bool(&a->w, &current), "a child's place");
-	if (adopt_get_u32(a, WORKERS_MAX, "a child's index", &c.index) != 0 || adopt_get_u32(a, STAT_SLOTS, "a child's slot", &c.slot) != 0 ||
+	if (adopt_get_u32(a, WORKERS_MAX, "a child's index", &c.index) != 0 ||
+	    adopt_get_u32(a, STAT_SLOTS, "a child's slot", &c.slot) != 0 ||
 	    adopt_get_u32(a, UINT32_MAX, "a child's programs", &c.set) != 0)
 		return -E_PROTO;
 	TRY(a, wire_get_u16(&a->w, &c.ipc), "a child's version");
-	if (adopt_get_u32(a, INT32_MAX, "a child's process", &pid) != 0 || adopt_get_u32(a, CH_DRAINING, "a child's state", &state) != 0)
+	if (adopt_get_u32(a, INT32_MAX, "a child's process", &pid) != 0 ||
+	    adopt_get_u32(a, CH_DRAINING, "a child's state", &state) != 0)
 		return -E_PROTO;
 	TRY(a, wire_get_bool(&a->w, &c.stopping), "a child's end");
 	if (adopt_get_moment(a, &c.started) != 0)
 		return -E_PROTO;
 	TRY(a, wire_get_str(&a->w, c.name, sizeof c.name), "a child's name");
 	if (adopt_get_fd(a, ADOPT_PIDFD, &c.pidfd) != 0 || adopt_get_fd(a, ADOPT_CHANNEL, &c.log_fd) != 0 ||
-	    adopt_get_fd(a, ADOPT_FILE | ADOPT_MAYBE, &c.statm_fd) != 0 || adopt_get_fd(a, ADOPT_CHANNEL | ADOPT_MAYBE, &channel) != 0)
+	    adopt_get_fd(a, ADOPT_FILE | ADOPT_MAYBE, &c.statm_fd) != 0 ||
+	    adopt_get_fd(a, ADOPT_CHANNEL | ADOPT_MAYBE, &channel) != 0)
 		return -E_PROTO;
 	if (pid <= 1 || state == 0 || (state & (state - 1)) != 0 || role == ROLE_SUPERVISOR || programs_name(role) == NULL)
 		return adopt_bad(a, "a child");
@@ -655,7 +664,8 @@ load_head(struct adopt *a)
 	char head[sizeof magic];
 	uint64_t sum;
 
-	if (wire_get(&a->w, head, sizeof head) != 0 || memcmp(head, magic, sizeof magic) != 0 || wire_get_u32(&a->w, &a->version) != 0)
+	if (wire_get(&a->w, head, sizeof head) != 0 || memcmp(head, magic, sizeof magic) != 0 ||
+	    wire_get_u32(&a->w, &a->version) != 0)
 		return adopt_bad(a, "this is no state of a supervisor");
 	if (a->version < ADOPT_OLDEST || a->version > ADOPT_VERSION) {
 		adopt_bad(a, "the state is of a version that this build does not read");
@@ -675,7 +685,8 @@ load_body(struct sup *s, struct adopt *a)
 		return -E_PROTO;
 	TRY(a, wire_get_u32(&a->w, &seq), "the number of the last change");
 	changes_resume(s, seq);
-	if (listeners_load(s, a) != 0 || images_load(s, a) != 0 || control_load(s, a) != 0 || lastgood_load(s, a) != 0 || upgrade_load(s, a) != 0)
+	if (listeners_load(s, a) != 0 || images_load(s, a) != 0 || control_load(s, a) != 0 || lastgood_load(s, a) != 0 ||
+	    upgrade_load(s, a) != 0)
 		return -E_PROTO;
 	TRY(a, wire_done(&a->w), "something follows the state");
 	return check_unique(a);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The supervisor's whole state over an execve: written into a sealed memfd by one build, read by the next (or the same, or the one before). Fds stay
- * open under their numbers and are named in it. Written and read by the functions x_save(s, a), x_load(s, a) of each module; a field that a later
- * version adds stands behind `if (a->version >= N)` on both sides. */
+/* The supervisor's whole state over an execve: written into a sealed memfd by one build, read by the next (or the same, or the
+ * one before). Fds stay open under their numbers and are named in it. Written and read by the functions x_save(s, a),
+ * x_load(s, a) of each module; a field that a later version adds stands behind `if (a->version >= N)` on both sides. */
 #ifndef SLUICE_SUPERVISOR_ADOPT_H
 #define SLUICE_SUPERVISOR_ADOPT_H
 
@@ -32,10 +32,12 @@ struct adopt {
 	char why[160];			/* the first thing that is wrong */
 };
 
-/* Writes the state in that version. The memfd (close-on-exec, to be closed by the caller) with *fds (malloc'ed) filled, or -E_NOMEM / -E_SYS. */
+/* Writes the state in that version. The memfd (close-on-exec, to be closed by the caller) with *fds (malloc'ed) filled, or
+ * -E_NOMEM / -E_SYS. */
 int adopt_save(struct sup *s, uint32_t version, int **fds, int *n_fds);
-/* Reads it into s, whose loop and modules are made and empty. Everything is checked: 0, -E_UNSUP (version), -E_BUSY (ADOPT_EXIT_WORDS) or -E_PROTO with why filled; then
- * adopt_forget() has been done. Nothing is started or sent, so a failure leaves the children and sockets as they are. */
+/* Reads it into s, whose loop and modules are made and empty. Everything is checked: 0, -E_UNSUP (version), -E_BUSY
+ * (ADOPT_EXIT_WORDS) or -E_PROTO with why filled; then adopt_forget() has been done. Nothing is started or sent, so a failure
+ * leaves the children and sockets as they are. */
 int adopt_load(struct sup *s, int fd, char *why, size_t cap);
 void adopt_forget(struct sup *s);		/* frees what was read, closes nothing */
 void adopt_cloexec(const int *fds, int n, bool on);

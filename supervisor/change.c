@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Acknowledged changes: a state-changing call of the API is answered only when every serving worker has acknowledged it, so that no connection accepted
- * after the answer sees the old state. Workers of a starting generation get the change too, after their snapshot, but are not waited for. A worker
- * that does not acknowledge in time is replaced. Payloads are opaque here. Cap: CHANGES_MAX in flight, then 503. */
+/* Acknowledged changes: a state-changing call of the API is answered only when every serving worker has acknowledged it, so
+ * that no connection accepted after the answer sees the old state. Workers of a starting generation get the change too, after
+ * their snapshot, but are not waited for. A worker that does not acknowledge in time is replaced. Payloads are opaque here.
+ * Cap: CHANGES_MAX in flight, then 503. */
 #include "supervisor/change.h"
 
 #include <stdlib.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Children: fork + execveat of a program held open by fd, a channel at fd 3, a log channel at fd 4, and a pidfd for the end. A child that
- * misbehaves on its channel is killed; what its end means is decided by reload.c (workers, loaders), controller.c and nethelper.c. */
+/* Children: fork + execveat of a program held open by fd, a channel at fd 3, a log channel at fd 4, and a pidfd for the end. A
+ * child that misbehaves on its channel is killed; what its end means is decided by reload.c (workers, loaders), controller.c
+ * and nethelper.c. */
 #include "supervisor/child.h"
 
 #include <errno.h>
@@ -81,7 +82,8 @@ describe_end(const struct child *c, const siginfo_t *si, char *out, size_t cap)
 	if (si->si_code == CLD_EXITED)
 		snprintf(out, cap, "%s (pid %d) exited with status %d", c->name, (int)c->pid, si->si_status);
 	else
-		snprintf(out, cap, "%s (pid %d) was ended by signal %d (%s)", c->name, (int)c->pid, si->si_status, strsignal(si->si_status));
+		snprintf(out, cap, "%s (pid %d) was ended by signal %d (%s)", c->name, (int)c->pid, si->si_status,
+		    strsignal(si->si_status));
 }
 
 static void

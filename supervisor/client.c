@@ -183,7 +183,8 @@ control_client(const struct options *o)
 	if (fd == -1 || connect(fd, (struct sockaddr *)&a, sizeof a) == -1) {
 		bool there = errno == EACCES || errno == EPERM || errno == EAGAIN;
 
-		fprintf(stderr, "sluice: %s %s: %s\n", there ? "cannot reach the service in" : "no service runs in", o->home, strerror(errno));
+		fprintf(stderr, "sluice: %s %s: %s\n", there ? "cannot reach the service in" : "no service runs in", o->home,
+		    strerror(errno));
 		return 3;
 	}
 	code = talk(fd, o);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The control socket. Its other end is client.c. The file's mode and the kernel's word on the peer's uid decide who may speak; at most CLIENTS_MAX at once. A
- * reload is answered when it is over, with what really happened, so `sluice reload` can be trusted as ExecReload. */
+/* The control socket. Its other end is client.c. The file's mode and the kernel's word on the peer's uid decide who may speak;
+ * at most CLIENTS_MAX at once. A reload is answered when it is over, with what really happened, so `sluice reload` can be
+ * trusted as ExecReload. */
 #include "supervisor/control.h"
 
 #include <errno.h>
@@ -153,14 +154,15 @@ on_status(struct peer *p, struct wire *w, const int *fds)
 
 	(void)w;
 	(void)fds;
-	n += (size_t)snprintf(text + n, sizeof text - n, "sluice %s, pid %d, directory %s\ngeneration %u, %zu listeners%s\n", version_text(), (int)getpid(),
-	    s->home, s->serving != NULL ? s->serving->number : 0, listeners_count(s), reload_busy(s) ? ", a reload is running" : "");
+	n += (size_t)snprintf(text + n, sizeof text - n, "sluice %s, pid %d, directory %s\ngeneration %u, %zu listeners%s\n",
+	    version_text(), (int)getpid(), s->home, s->serving != NULL ? s->serving->number : 0, listeners_count(s),
+	    reload_busy(s) ? ", a reload is running" : "");
 	list_each(k, &s->children) {
 		const struct child *ch = container_of(k, struct child, link);
 
 		if (n < sizeof text - 128)
-			n += (size_t)snprintf(text + n, sizeof text - n, "%-14s pid %-8d %-10s %6.0f s %8lu KB\n", ch->name, (int)ch->pid, control_state_name(ch),
-			    ev_steady() - ch->started, resident_kb(ch->statm_fd, NULL));
+			n += (size_t)snprintf(text + n, sizeof text - n, "%-14s pid %-8d %-10s %6.0f s %8lu KB\n", ch->name,
+			    (int)ch->pid, control_state_name(ch), ev_steady() - ch->started, resident_kb(ch->statm_fd, NULL));
 	}
 	wire_init(&out);
 	wire_put_str(&out, text);
@@ -174,7 +176,8 @@ lead_worker(struct sup *s)
 	list_each(n, &s->children) {
 		struct child *c = container_of(n, struct child, link);
 
-		if (c->role == ROLE_WORKER && c->gen == s->serving && c->index == 0 && c->state == CH_SERVING && c->ipc == IMSG_VERSION)
+		if (c->role == ROLE_WORKER && c->gen == s->serving && c->index == 0 && c->state == CH_SERVING &&
+		    c->ipc == IMSG_VERSION)
 			return c;
 	}
 	return NULL;
@@ -282,7 +285,8 @@ control_open(struct sup *s)
 	unlinkat(s->home_fd, CONTROL_SOCKET, 0);	/* the directory's lock is ours */
 	old = umask(0177);
 	if (fd == -1 || bind(fd, (struct sockaddr *)&a, sizeof a) == -1 || listen(fd, 8) == -1)
-		log_warn("control socket %s/%s: %s: sluice reload, status and stop will not work", s->home, CONTROL_SOCKET, strerror(errno));
+		log_warn("control socket %s/%s: %s: sluice reload, status and stop will not work", s->home, CONTROL_SOCKET,
+		    strerror(errno));
 	umask(old);
 	listen_at(s, fd);
 }

@@ -19,7 +19,8 @@ void control_forget(struct sup *s);
 uint32_t control_client_number(const struct sup *s, const struct peer *p);	/* 0: it is none */
 struct peer *control_client_peer(struct sup *s, uint32_t number);
 bool control_quiet(const struct sup *s);	/* nothing waits to be sent */
-/* client.c, the other side: runs one command against a running service. The exit code: 0 done, 1 refused or failed (said why), 3 nobody answers. */
+/* client.c, the other side: runs one command against a running service. The exit code: 0 done, 1 refused or failed (said why),
+ * 3 nobody answers. */
 int control_client(const struct options *o);
 const char *control_state_name(const struct child *c);
 uint64_t control_resident(const struct child *c);		/* bytes */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The controller's life as the supervisor sees it: start, configuration, start again after a crash, its channels to the workers, and its replacement
- * by another one that has the listeners before the first lets go of them. Owned by sup: controller serves or will, controller_next starts beside it. */
+/* The controller's life as the supervisor sees it: start, configuration, start again after a crash, its channels to the
+ * workers, and its replacement by another one that has the listeners before the first lets go of them. Owned by sup:
+ * controller serves or will, controller_next starts beside it. */
 #include "supervisor/controller.h"
 
 #include <fcntl.h>
@@ -26,7 +27,9 @@ answers(const struct child *c)
 static void
 introduce(struct sup *s, struct child *c, struct child *w)
 {
-	struct msg_peer m = { .generation = w->gen->number, .index = w->index, .slot = w->slot, .state = w->state, .pid = (uint32_t)w->pid };
+	struct msg_peer m = {
+		.generation = w->gen->number, .index = w->index, .slot = w->slot, .state = w->state, .pid = (uint32_t)w->pid
+	};
 	int pair[2], fds[2];
 
 	if (w->ipc != c->ipc || imsg_pair(pair) != 0)
@@ -70,7 +73,9 @@ introduce_all(struct sup *s)
 void
 controller_draining(struct sup *s, const struct child *w)
 {
-	struct msg_peer m = { .generation = w->gen->number, .index = w->index, .slot = w->slot, .state = CH_DRAINING, .pid = (uint32_t)w->pid };
+	struct msg_peer m = {
+		.generation = w->gen->number, .index = w->index, .slot = w->slot, .state = CH_DRAINING, .pid = (uint32_t)w->pid
+	};
 
 	list_each(n, &s->children)
 		if (answers(container_of(n, struct child, link)))
@@ -187,7 +192,8 @@ relieve(struct sup *s, struct child *c)
 		child_send(old, MSG_STOP, 0, &m, sizeof m, -1);
 	}
 	limit_relieved(s);
-	log_info("controller: pid %d takes over%s", (int)c->pid, old != NULL ? ", the one before ends with its last answers" : "");
+	log_info(
+	    "controller: pid %d takes over%s", (int)c->pid, old != NULL ? ", the one before ends with its last answers" : "");
 }
 
 bool

@@ -17,8 +17,8 @@ void controller_configure(struct sup *s, struct child *c, int tree_fd);
 void controller_introduce(struct sup *s, struct child *w);
 void controller_draining(struct sup *s, const struct child *w);
 void controller_note(struct sup *s);		/* tells it s->upgrade_note, for /version */
-/* READY came. True when it was the one in service, at its start or after a new configuration. It serves now, or (wait) by controller_serve() with the
- * generation: an API that answers has somebody to ask. */
+/* READY came. True when it was the one in service, at its start or after a new configuration. It serves now, or (wait) by
+ * controller_serve() with the generation: an API that answers has somebody to ask. */
 bool controller_ready(struct sup *s, struct child *c, bool wait);
 void controller_serve(struct sup *s);
 /* One ended. True when it was the one in service: it is started again. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* `sluice convert-ruleset`: opens the input, has a loader make the other format of it, and writes what came back. This process, which
- * may be root, looks into neither. No service is needed or disturbed. IN and OUT are the operator's words and opened plainly. */
+/* `sluice convert-ruleset`: opens the input, has a loader make the other format of it, and writes what came back. This
+ * process, which may be root, looks into neither. No service is needed or disturbed. IN and OUT are the operator's words and
+ * opened plainly. */
 #include "supervisor/convert.h"
 
 #include <errno.h>
@@ -48,9 +49,8 @@ output_format(const char *path, uint32_t from)
 	static const struct {
 		const char *end;
 		uint32_t format;
-	} ends[] = {
-		{ ".mrs", FORMAT_MRS }, { ".txt", FORMAT_TEXT }, { ".list", FORMAT_TEXT }, { ".yaml", FORMAT_YAML }, { ".yml", FORMAT_YAML }
-	};
+	} ends[] = { { ".mrs", FORMAT_MRS }, { ".txt", FORMAT_TEXT }, { ".list", FORMAT_TEXT }, { ".yaml", FORMAT_YAML },
+		{ ".yml", FORMAT_YAML } };
 	size_t n = strlen(path);
 
 	for (size_t i = 0; i < countof(ends); i++)
@@ -62,7 +62,9 @@ output_format(const char *path, uint32_t from)
 static int
 read_words(const struct options *o, struct msg_job *job)
 {
-	static const char *const behaviors[] = { [IMAGE_DOMAIN] = "domain", [IMAGE_IPCIDR] = "ipcidr", [IMAGE_CLASSICAL] = "classical" };
+	static const char *const behaviors[] = {
+		[IMAGE_DOMAIN] = "domain", [IMAGE_IPCIDR] = "ipcidr", [IMAGE_CLASSICAL] = "classical"
+	};
 	static const char *const formats[] = { [FORMAT_YAML] = "yaml", [FORMAT_TEXT] = "text", [FORMAT_MRS] = "mrs" };
 	int kind, format;
 

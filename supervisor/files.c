@@ -53,7 +53,8 @@ files_home(struct sup *s, bool make, bool lock)
 		return 0;
 	s->lock_fd = openat(s->home_fd, "sluice.lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (s->lock_fd == -1 || flock(s->lock_fd, LOCK_EX | LOCK_NB) == -1) {
-		log_error("%s/sluice.lock: %s%s", s->home, errno == EWOULDBLOCK ? "another sluice runs in this directory" : strerror(errno),
+		log_error("%s/sluice.lock: %s%s", s->home,
+		    errno == EWOULDBLOCK ? "another sluice runs in this directory" : strerror(errno),
 		    errno == EROFS || errno == EACCES ? "; the working directory must be writable" : "");
 		return -E_BUSY;
 	}
@@ -122,8 +123,8 @@ files_config(struct sup *s, bool make, char *why, size_t cap)
 		}
 	}
 	if (fd == -1) {
-		snprintf(why, cap, "stat %s%s%s: %s", s->opt.config[0] != '\0' ? "" : s->home, s->opt.config[0] != '\0' ? "" : "/", path,
-		    errno == ENOENT ? "no such file or directory" : strerror(errno));
+		snprintf(why, cap, "stat %s%s%s: %s", s->opt.config[0] != '\0' ? "" : s->home,
+		    s->opt.config[0] != '\0' ? "" : "/", path, errno == ENOENT ? "no such file or directory" : strerror(errno));
 		return -E_NOTFOUND;
 	}
 	return fd;
@@ -226,8 +227,9 @@ explain(struct sup *s, const char *path, bool inside, const char *what, char *wh
 	int saved = errno;
 
 	if ((!inside && !s->opt.skip_safe_paths) || saved == EXDEV) {
-		snprintf(why, cap, "path is not subpath of home directory or SAFE_PATHS: %s \n allowed paths: [%s%s%s]", path, s->home,
-		    s->opt.safe_paths != NULL && *s->opt.safe_paths != '\0' ? " " : "", s->opt.safe_paths != NULL ? s->opt.safe_paths : "");
+		snprintf(why, cap, "path is not subpath of home directory or SAFE_PATHS: %s \n allowed paths: [%s%s%s]", path,
+		    s->home, s->opt.safe_paths != NULL && *s->opt.safe_paths != '\0' ? " " : "",
+		    s->opt.safe_paths != NULL ? s->opt.safe_paths : "");
 		return -E_PERM;
 	}
 	snprintf(why, cap, "%s %s: %s", what, path, saved == ENOENT ? "no such file or directory" : strerror(saved));
@@ -370,7 +372,8 @@ files_open_ui(struct sup *s, const char *relative, char *why, size_t cap)
 		return -E_NOTFOUND;
 	}
 	if (root[0] != '/' || under(root, s->home, &root)) {
-		struct open_how how = { .flags = O_PATH | O_DIRECTORY | O_CLOEXEC, .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS };
+		struct open_how how = { .flags = O_PATH | O_DIRECTORY | O_CLOEXEC,
+			.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS };
 
 		while (*root == '/')
 			root++;
@@ -378,7 +381,8 @@ files_open_ui(struct sup *s, const char *relative, char *why, size_t cap)
 	} else if (s->opt.skip_safe_paths || s->opt.ext_ui != NULL)
 		dir = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);	/* the operator's word */
 	else
-		for (const char *p = s->opt.safe_paths, *rest; p != NULL && *p != '\0' && dir == -1; p += strcspn(p, ":"), p += *p == ':') {
+		for (const char *p = s->opt.safe_paths, *rest; p != NULL && *p != '\0' && dir == -1;
+		     p += strcspn(p, ":"), p += *p == ':') {
 			char entry[PATH_MAX];
 
 			snprintf(entry, sizeof entry, "%.*s", (int)strcspn(p, ":"), p);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The generations that live: their ends, the limits on how many there are (sluice.max-generations) and how long one drains (sluice.drain-timeout), and
- * GET /generations: every one of them as a value list (common/value.h), newest last, built on request; connection counts are read from the workers'
- * counter pages and believed only for display. Called by reload.c, adopt.c and messages.c; owns struct generation once reload.c has made it. */
+/* The generations that live: their ends, the limits on how many there are (sluice.max-generations) and how long one drains
+ * (sluice.drain-timeout), and GET /generations: every one of them as a value list (common/value.h), newest last, built on
+ * request; connection counts are read from the workers' counter pages and believed only for display. Called by reload.c,
+ * adopt.c and messages.c; owns struct generation once reload.c has made it. */
 #include "supervisor/generations.h"
 
 #include <stdatomic.h>
@@ -167,7 +168,8 @@ on_drain_timeout(struct ev_loop *loop, ev_timer *t, int events)
 
 	(void)loop;
 	(void)events;
-	log_warn("generation %u drained for %u s: its last connections are closed (sluice.drain-timeout)", g->number, g->opts.drain_timeout_s);
+	log_warn("generation %u drained for %u s: its last connections are closed (sluice.drain-timeout)", g->number,
+	    g->opts.drain_timeout_s);
 	generations_stop(g);
 }
 

@@ -17,7 +17,8 @@ void generations_forget(struct generation *g);		/* frees it; its fds stay open *
 void generations_drain_timer(struct generation *g, double seconds);
 /* Closes the oldest while there are more than max, but none that drains for less than GENERATION_GRACE_MS. */
 void generations_limit(struct sup *s, uint32_t max);
-/* One more would be too many, and the oldest still hands over: closing what it has would reset connections that another moment saves. */
+/* One more would be too many, and the oldest still hands over: closing what it has would reset connections that another moment
+ * saves. */
 bool generations_crowded(const struct sup *s);
 
 #endif

@@ -723,8 +723,9 @@ images_load(struct sup *s, struct adopt *a)
 		struct image *im;
 		uint32_t declared = 0;
 
-		if (wire_get_u32(&a->w, &m.kind) != 0 || wire_get_u32(&a->w, &m.format) != 0 || wire_get_str(&a->w, m.name, sizeof m.name) != 0 ||
-		    wire_get_str(&a->w, m.path, sizeof m.path) != 0 || wire_get_u32(&a->w, &declared) != 0 || !valid(&m, false) || find(s, &m) != NULL)
+		if (wire_get_u32(&a->w, &m.kind) != 0 || wire_get_u32(&a->w, &m.format) != 0 ||
+		    wire_get_str(&a->w, m.name, sizeof m.name) != 0 || wire_get_str(&a->w, m.path, sizeof m.path) != 0 ||
+		    wire_get_u32(&a->w, &declared) != 0 || !valid(&m, false) || find(s, &m) != NULL)
 			return adopt_bad(a, "a rule set");
 		im = make(s, &m);
 		if (im == NULL)

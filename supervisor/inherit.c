@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* Descriptors that the service manager gave us at the start (sd_listen_fds(3)): sockets of a .socket unit, and what an earlier life of this service
- * had put into the descriptor store before it crashed (systemd.c). listeners.c asks here before it binds, state.c before it starts anew.
+/* Descriptors that the service manager gave us at the start (sd_listen_fds(3)): sockets of a .socket unit, and what an earlier
+ * life of this service had put into the descriptor store before it crashed (systemd.c). listeners.c asks here before it binds,
+ * state.c before it starts anew.
  *
- * Sockets are matched by what they are bound to, not by their names: a .socket unit may call them anything. Only names that begin with "sluice/" are
- * from the store. A Unix socket of the store is the exception: it was bound through /proc/self/fd, so only its name tells which one it is.
- * Cap: INHERIT_MAX; what is above is closed. Owns the descriptors that nobody has taken yet. */
+ * Sockets are matched by what they are bound to, not by their names: a .socket unit may call them anything. Only names that
+ * begin with "sluice/" are from the store. A Unix socket of the store is the exception: it was bound through /proc/self/fd, so
+ * only its name tells which one it is. Cap: INHERIT_MAX; what is above is closed. Owns the descriptors that nobody has taken
+ * yet. */
 #include "supervisor/inherit.h"
 
 #include <errno.h>
@@ -43,7 +45,8 @@ announced(void)
 	const char *pid = getenv("LISTEN_PID"), *fds = getenv("LISTEN_FDS");
 	int64_t p, n;
 
-	if (pid == NULL || fds == NULL || str_to_i64(pid, 1, INT32_MAX, &p) != 0 || p != getpid() || str_to_i64(fds, 1, INT32_MAX - FIRST_FD, &n) != 0)
+	if (pid == NULL || fds == NULL || str_to_i64(pid, 1, INT32_MAX, &p) != 0 || p != getpid() ||
+	    str_to_i64(fds, 1, INT32_MAX - FIRST_FD, &n) != 0)
 		return 0;
 	return (int)n;
 }
@@ -54,7 +57,8 @@ receive(struct gift *g, int fd, const char **names)
 {
 	size_t len = *names != NULL ? strcspn(*names, ":") : 0;
 
-	snprintf(g->name, sizeof g->name, "%.*s", len < sizeof g->name ? (int)len : (int)sizeof g->name - 1, *names != NULL ? *names : "");
+	snprintf(g->name, sizeof g->name, "%.*s", len < sizeof g->name ? (int)len : (int)sizeof g->name - 1,
+	    *names != NULL ? *names : "");
 	if (*names != NULL)
 		*names = (*names)[len] == ':' ? *names + len + 1 : NULL;
 	g->stored = str_starts(g->name, stored_prefix);
@@ -104,7 +108,10 @@ set(int fd, int level, int name, int value)
 static uint64_t
 key_hash(const struct msg_listen *k)
 {
-	const struct { const void *p; size_t n; } part[] = { { &k->kind, sizeof k->kind }, { &k->flags, sizeof k->flags }, { &k->port, sizeof k->port },
+	const struct {
+		const void *p;
+		size_t n;
+	} part[] = { { &k->kind, sizeof k->kind }, { &k->flags, sizeof k->flags }, { &k->port, sizeof k->port },
 		{ &k->ip.family, 1 }, { k->ip.b, sizeof k->ip.b }, { k->path, strnlen(k->path, sizeof k->path) } };
 	uint64_t h = 0xcbf29ce484222325u;
 
@@ -160,7 +167,8 @@ matches(const struct sup *s, const struct gift *g, const struct msg_listen *k)
 		return false;
 	if (a.sa.sa_family == AF_UNIX)
 		return k->kind == LISTEN_UNIX && option(g->fd, SOL_SOCKET, SO_ACCEPTCONN) == 1 && same_path(s, g, &a.un, k);
-	return (a.sa.sa_family == AF_INET || a.sa.sa_family == AF_INET6) && k->kind != LISTEN_UNIX && same_address(g->fd, &a.sa, k);
+	return (a.sa.sa_family == AF_INET || a.sa.sa_family == AF_INET6) && k->kind != LISTEN_UNIX &&
+	    same_address(g->fd, &a.sa, k);
 }
 
 /* What listeners.c sets before it binds, as far as it can be set afterwards. */
@@ -221,7 +229,8 @@ inherit_has_port(const struct sup *s, const struct msg_listen *k)
 		struct ip ip;
 		uint16_t port = 0;
 
-		if (g->fd == -1 || !g->stored || option(g->fd, SOL_SOCKET, SO_TYPE) != (k->kind == LISTEN_UDP ? SOCK_DGRAM : SOCK_STREAM) ||
+		if (g->fd == -1 || !g->stored ||
+		    option(g->fd, SOL_SOCKET, SO_TYPE) != (k->kind == LISTEN_UDP ? SOCK_DGRAM : SOCK_STREAM) ||
 		    getsockname(g->fd, &a.sa, &len) == -1)
 			continue;
 		ip_from_sockaddr(&ip, &port, &a.sa);
@@ -288,8 +297,8 @@ inherit_end(struct sup *s)
 			log_debug("stored descriptor %s is not wanted any more", g->name);
 			systemd_unstore(s, g->name);
 		} else
-			log_warn("the service manager gave a socket that the configuration does not use: %s (%s)", g->name[0] != '\0' ? g->name : "no name",
-			    describe(g->fd, text, sizeof text));
+			log_warn("the service manager gave a socket that the configuration does not use: %s (%s)",
+			    g->name[0] != '\0' ? g->name : "no name", describe(g->fd, text, sizeof text));
 		close(g->fd);
 	}
 	free(in);

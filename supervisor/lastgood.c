@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The last good configuration: one that has served for GOOD_AFTER_S. A generation whose workers crash CRASHES_MAX times in its first minute is replaced
- * by it, with a log line; a query of death then costs a minute of the new configuration, not the service. With sluice.start-with-last-good it is also
- * kept on disk (HOME/sluice.lastgood: the options, then the tree) for a start with a bad file. The tree is the loader's, unread here. */
+/* The last good configuration: one that has served for GOOD_AFTER_S. A generation whose workers crash CRASHES_MAX times in its
+ * first minute is replaced by it, with a log line; a query of death then costs a minute of the new configuration, not the
+ * service. With sluice.start-with-last-good it is also kept on disk (HOME/sluice.lastgood: the options, then the tree) for a
+ * start with a bad file. The tree is the loader's, unread here. */
 #include "supervisor/lastgood.h"
 
 #include <errno.h>
@@ -46,7 +47,8 @@ store(struct sup *s)
 	}
 	if (memfd_map(good.tree_fd, &p, &n, TREE_MAX) != 0)
 		return;
-	if (files_write(s->home_fd, file_name, (struct iovec[]){ { &good.opts, sizeof good.opts }, { (void *)(uintptr_t)p, n } }, 2) != 0)
+	if (files_write(
+		s->home_fd, file_name, (struct iovec[]){ { &good.opts, sizeof good.opts }, { (void *)(uintptr_t)p, n } }, 2) != 0)
 		log_warn("the last good configuration cannot be stored in %s/%s: %s", s->home, file_name, strerror(errno));
 	munmap((void *)(uintptr_t)p, n);
 }
@@ -103,8 +105,9 @@ lastgood_crashed(struct sup *s, struct generation *g)
 
 	if (g != good.candidate || ++good.crashes < CRASHES_MAX || good.tree_fd == -1)
 		return false;
-	snprintf(s->rollback_note, sizeof s->rollback_note, "generation %u failed %d times in its first %.0f s: the last good configuration is put back",
-	    g->number, good.crashes, ev_steady() - good.since);
+	snprintf(s->rollback_note, sizeof s->rollback_note,
+	    "generation %u failed %d times in its first %.0f s: the last good configuration is put back", g->number, good.crashes,
+	    ev_steady() - good.since);
 	log_error("%s", s->rollback_note);
 	controller_note(s);
 	good.candidate = NULL;
@@ -132,8 +135,9 @@ lastgood_stored(struct sup *s, struct msg_job_done *opts)
 
 	if (fd == -1)
 		return -1;
-	if (fstat(fd, &st) == 0 && st.st_size > (off_t)sizeof *opts && st.st_size < TREE_MAX && pread(fd, opts, sizeof *opts, 0) == (ssize_t)sizeof *opts &&
-	    (opts->flags & JOB_START_WITH_LAST_GOOD) && (p = malloc((size_t)st.st_size)) != NULL) {
+	if (fstat(fd, &st) == 0 && st.st_size > (off_t)sizeof *opts && st.st_size < TREE_MAX &&
+	    pread(fd, opts, sizeof *opts, 0) == (ssize_t)sizeof *opts && (opts->flags & JOB_START_WITH_LAST_GOOD) &&
+	    (p = malloc((size_t)st.st_size)) != NULL) {
 		size_t n = (size_t)st.st_size - sizeof *opts;
 
 		opts->external_ui[sizeof opts->external_ui - 1] = '\0';

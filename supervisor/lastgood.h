@@ -7,7 +7,8 @@
 void lastgood_init(struct sup *s);
 /* g serves from now on: in a minute it is good, if it lives that long. */
 void lastgood_serving(struct sup *s, struct generation *g);
-/* A serving worker crashed. True when this is once too often in its generation's first minute and the last good configuration is asked for again. */
+/* A serving worker crashed. True when this is once too often in its generation's first minute and the last good configuration
+ * is asked for again. */
 bool lastgood_crashed(struct sup *s, struct generation *g);
 /* The tree to roll back to (a duplicate fd) and its options, or -1. */
 int lastgood_tree(struct sup *s, struct msg_job_done *opts);

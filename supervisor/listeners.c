@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* The listener store. A listener is keyed (kind, address, port, path) and has a slot count fixed when the key is first bound: the CPUs, at most
- * 16. Workers share the slots, so their number can change without disturbing a flow: resizing a SO_REUSEPORT group moves flows and closing a slot
- * resets its queue (measured). The supervisor keeps every socket open, so an accept queue outlives any worker.
+/* The listener store. A listener is keyed (kind, address, port, path) and has a slot count fixed when the key is first bound:
+ * the CPUs, at most 16. Workers share the slots, so their number can change without disturbing a flow: resizing a SO_REUSEPORT
+ * group moves flows and closing a slot resets its queue (measured). The supervisor keeps every socket open, so an accept queue
+ * outlives any worker.
  *
- * Slot 0 is bound without SO_REUSEPORT (but beside a key of ours with the same port), which is set afterwards, so another program is noticed; listen() comes only when a generation
- * serves, so one that failed never took a connection. A key goes when no child holds it; a port that only draining workers hold stops
- * listening before that. Cap: LISTENERS_MAX keys. */
+ * Slot 0 is bound without SO_REUSEPORT (but beside a key of ours with the same port), which is set afterwards, so another
+ * program is noticed; listen() comes only when a generation serves, so one that failed never took a connection. A key goes
+ * when no child holds it; a port that only draining workers hold stops listening before that. Cap: LISTENERS_MAX keys. */
 #include "supervisor/listeners.h"
 
 #include <errno.h>
@@ -83,7 +84,8 @@ key_text(const struct msg_listen *k, char *out, size_t cap)
 	if (k->kind == LISTEN_UNIX)
 		snprintf(out, cap, "unix %s", k->path);
 	else
-		snprintf(out, cap, "%s %s", k->kind == LISTEN_TCP ? "tcp" : "udp", hostport_text(hp, sizeof hp, ip_text(&k->ip, ip), k->port));
+		snprintf(out, cap, "%s %s", k->kind == LISTEN_TCP ? "tcp" : "udp",
+		    hostport_text(hp, sizeof hp, ip_text(&k->ip, ip), k->port));
 	return out;
 }
 
@@ -152,7 +154,8 @@ bind_slot(const struct msg_listen *k, bool beside)
 	return fd;
 }
 
-/* A path longer than sun_path is bound through its open directory. A socket nobody answers at is replaced, as the reference unlinks it. */
+/* A path longer than sun_path is bound through its open directory. A socket nobody answers at is replaced, as the reference
+ * unlinks it. */
 static int
 bind_unix(struct sup *s, const struct msg_listen *k)
 {
@@ -250,7 +253,8 @@ destroy(struct sup *s, struct listener *l)
 	free(l);
 }
 
-/* One of ours has this port at another address (a change between 127.0.0.1 and every address): the two live side by side until the old one goes. */
+/* One of ours has this port at another address (a change between 127.0.0.1 and every address): the two live side by side until
+ * the old one goes. */
 static bool
 own_port(const struct sup *s, const struct listener *self)
 {
@@ -329,8 +333,8 @@ uses(const struct listener *l, const struct child *c)
 	return false;
 }
 
-/* Slot s belongs to worker s mod N. Where there are more workers than slots the surplus ones share those of a stream listener; a datagram slot has one
- * reader, or the datagrams of one client would go to two. */
+/* Slot s belongs to worker s mod N. Where there are more workers than slots the surplus ones share those of a stream listener;
+ * a datagram slot has one reader, or the datagrams of one client would go to two. */
 static int
 slots_of(const struct listener *l, uint32_t index, int workers, uint8_t out[static LISTEN_SLOTS_MAX])
 {
@@ -571,7 +575,8 @@ listeners_shutdown(struct sup *s)
 	list_each(n, &s->listeners->all) {
 		struct listener *l = container_of(n, struct listener, link);
 
-		/* a borrowed one stays open for our next start; so does a stored one, which the manager closes unless this is a restart */
+		/* a borrowed one stays open for our next start; so does a stored one, which the manager closes unless this is
+		 * a restart */
 		if (l->borrowed || (l->stored && l->key.kind != LISTEN_UNIX))
 			continue;
 		unstore(s, l);
@@ -624,10 +629,12 @@ static int
 load_key(struct adopt *a, struct msg_listen *k)
 {
 	if (wire_get_u16(&a->w, &k->kind) != 0 || wire_get_u16(&a->w, &k->flags) != 0 || wire_get_u16(&a->w, &k->port) != 0 ||
-	    wire_get_u16(&a->w, &k->mode) != 0 || wire_get_u8(&a->w, &k->ip.family) != 0 || wire_get(&a->w, k->ip.b, sizeof k->ip.b) != 0 ||
-	    wire_get_str(&a->w, k->path, sizeof k->path) != 0)
+	    wire_get_u16(&a->w, &k->mode) != 0 || wire_get_u8(&a->w, &k->ip.family) != 0 ||
+	    wire_get(&a->w, k->ip.b, sizeof k->ip.b) != 0 || wire_get_str(&a->w, k->path, sizeof k->path) != 0)
 		return -E_PROTO;
-	return k->kind >= LISTEN_TCP && k->kind <= LISTEN_UNIX && (k->ip.family == 0 || k->ip.family == 4 || k->ip.family == 6) ? 0 : -E_PROTO;
+	return k->kind >= LISTEN_TCP && k->kind <= LISTEN_UNIX && (k->ip.family == 0 || k->ip.family == 4 || k->ip.family == 6) ?
+	    0 :
+	    -E_PROTO;
 }
 
 static int

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Where every log record ends: standard error in the reference's line format, or journald. Only the supervisor writes; records of children come by
- * datagrams. Nothing blocks: a record that the reader has no room for is dropped and counted, and so is one for the API when the controller lags. */
+/* Where every log record ends: standard error in the reference's line format, or journald. Only the supervisor writes; records
+ * of children come by datagrams. Nothing blocks: a record that the reader has no room for is dropped and counted, and so is
+ * one for the API when the controller lags. */
 #include "supervisor/logsink.h"
 
 #include <errno.h>

@@ -4,7 +4,8 @@
 
 #include "supervisor/sup.h"
 
-/* Chooses standard error or, when it is connected to the journal, journald's protocol. Takes over log_write() of this process too. */
+/* Chooses standard error or, when it is connected to the journal, journald's protocol. Takes over log_write() of this process
+ * too. */
 void logsink_init(struct sup *s);
 /* Reads what a child logged, at most a batch. 0, -E_AGAIN, or -E_CLOSED at end of file. */
 int logsink_drain(struct child *c);

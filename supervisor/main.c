@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* sluice: the supervisor's start and end. It keeps the privilege it was started with and never parses what a user or a peer wrote: options, fixed
- * structs and file names are all it sees. Design: README.md "Processes". */
+/* sluice: the supervisor's start and end. It keeps the privilege it was started with and never parses what a user or a peer
+ * wrote: options, fixed structs and file names are all it sees. Design: README.md "Processes". */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
@@ -69,7 +69,8 @@ choose_user(const char *name, uint32_t fallback, uid_t *uid, gid_t *gid)
 	}
 }
 
-/* May we give children another user, and still end them? A service user with these ambient capabilities may; root in a bare container may not. */
+/* May we give children another user, and still end them? A service user with these ambient capabilities may; root in a bare
+ * container may not. */
 static bool
 may_change_users(void)
 {
@@ -258,7 +259,8 @@ test_config(struct sup *s)
 	char path[PATH_MAX + 16];
 	int code = run(s);
 
-	snprintf(path, sizeof path, "%s%s", s->opt.config[0] != '\0' ? s->opt.config : s->opt.home, s->opt.config[0] != '\0' ? "" : "/config.yaml");
+	snprintf(path, sizeof path, "%s%s", s->opt.config[0] != '\0' ? s->opt.config : s->opt.home,
+	    s->opt.config[0] != '\0' ? "" : "/config.yaml");
 	printf("configuration file %s test %s\n", path, code == 0 ? "is successful" : "failed");
 	return code;
 }

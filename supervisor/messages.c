@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Who may ask the supervisor what, and when: the table is the policy. A state here is (role, child state) in one bit, so a worker's message from the
- * controller is as illegal as one at the wrong time. Handlers only move fds and fixed structs. */
+/* Who may ask the supervisor what, and when: the table is the policy. A state here is (role, child state) in one bit, so a
+ * worker's message from the controller is as illegal as one at the wrong time. Handlers only move fds and fixed structs. */
 #include "supervisor/messages.h"
 
 #include <errno.h>
@@ -208,7 +208,8 @@ on_listen(struct peer *p, struct wire *w, const int *fds)
 
 	(void)fds;
 	m.path[sizeof m.path - 1] = '\0';
-	if (m.kind < LISTEN_TCP || m.kind > LISTEN_UNIX || (m.kind == LISTEN_UNIX) != (c->role == ROLE_CONTROLLER && m.path[0] != '\0') || m.mode > 0777)
+	if (m.kind < LISTEN_TCP || m.kind > LISTEN_UNIX ||
+	    (m.kind == LISTEN_UNIX) != (c->role == ROLE_CONTROLLER && m.path[0] != '\0') || m.mode > 0777)
 		return -E_PROTO;
 	n = listeners_take(c->sup, c, &m, got, out.slot, out.text, sizeof out.text);
 	if (n < 0)
@@ -257,8 +258,8 @@ on_change(struct peer *p, struct wire *w, const int *fds)
 			messages_result(p, p->cur_id, 503, NULL, "the configuration was replaced meanwhile");
 		return 0;
 	}
-	changes_start(c->sup, c->role == ROLE_CONTROLLER || p->cur_id != 0 ? c : NULL, p->cur_id, c->role == ROLE_WORKER ? c : NULL,
-	    &m, w->p + w->off, wire_left(w));
+	changes_start(c->sup, c->role == ROLE_CONTROLLER || p->cur_id != 0 ? c : NULL, p->cur_id,
+	    c->role == ROLE_WORKER ? c : NULL, &m, w->p + w->off, wire_left(w));
 	return 0;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Parses the command line. The reference takes Go's flags: one or two dashes, "-flag value" or "-flag=value", booleans without a value. A first
- * word without a dash is one of our commands. Called once by main.c. */
+/* Parses the command line. The reference takes Go's flags: one or two dashes, "-flag value" or "-flag=value", booleans without
+ * a value. A first word without a dash is one of our commands. Called once by main.c. */
 #include "supervisor/options.h"
 
 #include <stdio.h>
@@ -28,8 +28,10 @@ static const struct opt opts[O_COUNT] = {
 	[O_VERSION] = { "v", "version", OPT_FLAG, NULL, "print the version and exit" },
 	[O_GEODATA] = { "m", "geodata-mode", OPT_FLAG, NULL, "use geoip.dat instead of an mmdb" },
 	[O_EXT_CTL] = { "ext-ctl", "ext-ctl", OPT_TEXT, "CLASH_OVERRIDE_EXTERNAL_CONTROLLER", "override external-controller" },
-	[O_EXT_UNIX] = { "ext-ctl-unix", "ext-ctl-unix", OPT_TEXT, "CLASH_OVERRIDE_EXTERNAL_CONTROLLER_UNIX", "override external-controller-unix" },
-	[O_EXT_PIPE] = { "ext-ctl-pipe", "ext-ctl-pipe", OPT_TEXT, "CLASH_OVERRIDE_EXTERNAL_CONTROLLER_PIPE", "accepted; has no meaning on Linux" },
+	[O_EXT_UNIX] = { "ext-ctl-unix", "ext-ctl-unix", OPT_TEXT, "CLASH_OVERRIDE_EXTERNAL_CONTROLLER_UNIX",
+	    "override external-controller-unix" },
+	[O_EXT_PIPE] = { "ext-ctl-pipe", "ext-ctl-pipe", OPT_TEXT, "CLASH_OVERRIDE_EXTERNAL_CONTROLLER_PIPE",
+	    "accepted; has no meaning on Linux" },
 	[O_EXT_UI] = { "ext-ui", "ext-ui", OPT_TEXT, "CLASH_OVERRIDE_EXTERNAL_UI_DIR", "override external-ui" },
 	[O_SECRET] = { "secret", "secret", OPT_TEXT, "CLASH_OVERRIDE_SECRET", "override the API's secret" },
 	[O_FORCE] = { "force", "force", OPT_FLAG, NULL, "upgrade: also when the programs on disk are those that run" },
@@ -49,7 +51,8 @@ static const struct {
 	{ "reload", CMD_RELOAD, "read the configuration again; waits, exits 0 only when it is in force" },
 	{ "restart", CMD_RESTART, "replace the workers, same configuration; waits" },
 	{ "status", CMD_STATUS, "print the processes and their state" },
-	{ "explain", CMD_EXPLAIN, "HOST[:PORT] [-src IP[:PORT]] [-network udp] ...: which rule decides, and why the others do not" },
+	{ "explain", CMD_EXPLAIN,
+	    "HOST[:PORT] [-src IP[:PORT]] [-network udp] ...: which rule decides, and why the others do not" },
 	{ "upgrade", CMD_UPGRADE, "switch to the programs that were installed over the running ones; waits" },
 	{ "stop", CMD_STOP, "end the service; waits" },
 	{ "convert-ruleset", CMD_CONVERT, "BEHAVIOR FORMAT IN OUT: make another format of a rule set" },
@@ -69,7 +72,8 @@ options_help(void)
 			continue;
 		snprintf(names, sizeof names, "-%s%s%s%s", opts[i].name, strcmp(opts[i].name, opts[i].longer) ? ", --" : "",
 		    strcmp(opts[i].name, opts[i].longer) ? opts[i].longer : "", opts[i].kind == OPT_TEXT ? " VALUE" : "");
-		printf("  %-28s %s%s%s%s\n", names, opts[i].help, opts[i].env ? " (" : "", opts[i].env ? opts[i].env : "", opts[i].env ? ")" : "");
+		printf("  %-28s %s%s%s%s\n", names, opts[i].help, opts[i].env ? " (" : "", opts[i].env ? opts[i].env : "",
+		    opts[i].env ? ")" : "");
 	}
 }
 
@@ -157,7 +161,8 @@ apply(struct options *o, const char *const *value, const bool *flag)
 	return 0;
 }
 
-/* explain's own: its host, and one option for each key the worker understands. The number of arguments taken; 0: none of these; -1 told. */
+/* explain's own: its host, and one option for each key the worker understands. The number of arguments taken; 0: none of
+ * these; -1 told. */
 static int
 explain_word(struct options *o, const char *arg, const char *next)
 {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Command line and environment, compatible with the reference (spec/config.md 1, last paragraph) plus long names and our commands. */
+/* Command line and environment, compatible with the reference (spec/config.md 1, last paragraph) plus long names and our
+ * commands. */
 #ifndef SLUICE_SUPERVISOR_OPTIONS_H
 #define SLUICE_SUPERVISOR_OPTIONS_H
 

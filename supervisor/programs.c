@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Where the programs are and which build they are. The path that sluice was started by is remembered as it was given, so a symbolic link that a
- * package moves to another versioned directory is followed at the next upgrade; the others sit beside the file it leads to. Called by main.c at start
- * and by upgrade.c. */
+/* Where the programs are and which build they are. The path that sluice was started by is remembered as it was given, so a
+ * symbolic link that a package moves to another versioned directory is followed at the next upgrade; the others sit beside the
+ * file it leads to. Called by main.c at start and by upgrade.c. */
 #include "supervisor/programs.h"
 
 #include "common/ev.h"		/* before <sys/auxv.h>, which brings macros of its names */
@@ -24,7 +24,10 @@
 #include "supervisor/sup.h"
 
 static const char *const program_name[ROLE_MAX_] = {
-	[ROLE_SUPERVISOR] = "sluice", [ROLE_LOADER] = "sluice-loader", [ROLE_WORKER] = "sluice-worker", [ROLE_CONTROLLER] = "sluice-controller",
+	[ROLE_SUPERVISOR] = "sluice",
+	[ROLE_LOADER] = "sluice-loader",
+	[ROLE_WORKER] = "sluice-worker",
+	[ROLE_CONTROLLER] = "sluice-controller",
 	[ROLE_NETHELPER] = "sluice-nethelper",
 };
 
@@ -54,8 +57,8 @@ programs_close(struct program_set *set)
 static bool
 same_file(const struct stat *a, const struct stat *b)
 {
-	return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size && a->st_mtim.tv_sec == b->st_mtim.tv_sec &&
-	    a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
+	    a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
 }
 
 bool
@@ -66,7 +69,8 @@ programs_same(const struct program_set *a, const struct program_set *b)
 	for (int r = 0; r < ROLE_MAX_; r++) {
 		if (a->fd[r] == -1 && b->fd[r] == -1)
 			continue;
-		if (a->fd[r] == -1 || b->fd[r] == -1 || fstat(a->fd[r], &sa) == -1 || fstat(b->fd[r], &sb) == -1 || !same_file(&sa, &sb))
+		if (a->fd[r] == -1 || b->fd[r] == -1 || fstat(a->fd[r], &sa) == -1 || fstat(b->fd[r], &sb) == -1 ||
+		    !same_file(&sa, &sb))
 			return false;
 	}
 	return true;
@@ -85,7 +89,8 @@ programs_remember(struct sup *s)
 		given += 2;
 	if (given[0] == '/')
 		str_copy(path, sizeof path, given);
-	else if (given[0] == '\0' || getcwd(cwd, sizeof cwd) == NULL || snprintf(path, sizeof path, "%.4000s/%.90s", cwd, given) >= (int)sizeof path)
+	else if (given[0] == '\0' || getcwd(cwd, sizeof cwd) == NULL ||
+	    snprintf(path, sizeof path, "%.4000s/%.90s", cwd, given) >= (int)sizeof path)
 		path[0] = '\0';
 	if (path[0] != '\0' && stat(path, &a) == 0 && stat("/proc/self/exe", &b) == 0 && same_file(&a, &b)) {
 		str_copy(s->program_path, sizeof s->program_path, path);
@@ -119,7 +124,8 @@ open_beside(const char *self, struct program_set *set, char *why, size_t cap)
 			set->fd[r] = open(path, O_PATH | O_CLOEXEC);
 		}
 		if (program_name[r] != NULL && set->fd[r] == -1) {
-			snprintf(why, cap, "program %s not found beside %s/sluice: is the installation complete?", program_name[r], dir);
+			snprintf(why, cap, "program %s not found beside %s/sluice: is the installation complete?",
+			    program_name[r], dir);
 			return -E_NOTFOUND;
 		}
 	}
@@ -172,22 +178,24 @@ check_owner(const struct program_set *set, char *why, size_t cap)
 			snprintf(why, cap, "%s is not a file", program_name[r]);
 			return -E_PERM;
 		}
-		if ((st.st_uid != 0 && st.st_uid != geteuid()) || (st.st_mode & S_IWOTH) != 0 || ((st.st_mode & S_IWGRP) != 0 && st.st_gid != 0 &&
-		    geteuid() == 0)) {
-			snprintf(why, cap, "%s can be written by others (owner %u, mode %03o): make it root's, mode 755", program_name[r],
-			    (unsigned)st.st_uid, (unsigned)st.st_mode & 0777);
+		if ((st.st_uid != 0 && st.st_uid != geteuid()) || (st.st_mode & S_IWOTH) != 0 ||
+		    ((st.st_mode & S_IWGRP) != 0 && st.st_gid != 0 && geteuid() == 0)) {
+			snprintf(why, cap, "%s can be written by others (owner %u, mode %03o): make it root's, mode 755",
+			    program_name[r], (unsigned)st.st_uid, (unsigned)st.st_mode & 0777);
 			return -E_PERM;
 		}
 		if (faccessat(set->fd[r], "", X_OK, AT_EMPTY_PATH | AT_EACCESS) == -1) {
-			snprintf(why, cap, "%s cannot be executed by uid %u: %s; make it mode 755", program_name[r], (unsigned)geteuid(), strerror(errno));
+			snprintf(why, cap, "%s cannot be executed by uid %u: %s; make it mode 755", program_name[r],
+			    (unsigned)geteuid(), strerror(errno));
 			return -E_PERM;
 		}
 	}
 	return 0;
 }
 
-/* The one place that knows where an upgrade comes from: the disk, where a package manager or `make install` put it. A signed download plugs in here:
- * fetched by the lead, its manifest verified in a loader, unpacked by us into a versioned directory of its own, whose sluice is then opened instead. */
+/* The one place that knows where an upgrade comes from: the disk, where a package manager or `make install` put it. A signed
+ * download plugs in here: fetched by the lead, its manifest verified in a loader, unpacked by us into a versioned directory of
+ * its own, whose sluice is then opened instead. */
 int
 programs_candidate(struct sup *s, struct program_set *set, char *why, size_t cap)
 {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Sets of programs: the executables of one build, held open, so that what runs can be started again whatever happens to its files. */
+/* Sets of programs: the executables of one build, held open, so that what runs can be started again whatever happens to its
+ * files. */
 #ifndef SLUICE_SUPERVISOR_PROGRAMS_H
 #define SLUICE_SUPERVISOR_PROGRAMS_H
 
@@ -20,7 +21,8 @@ struct program_set {
 
 /* Name of a role's program; NULL for a role without one. */
 const char *programs_name(enum sandbox_role role);
-/* Remembers where this executable was started from. At start only: later /proc/self/exe may say "(deleted)". 0 or -E_NOTFOUND, logged. */
+/* Remembers where this executable was started from. At start only: later /proc/self/exe may say "(deleted)". 0 or -E_NOTFOUND,
+ * logged. */
 int programs_remember(struct sup *s);
 /* Opens what runs now and the programs beside it; fills s->programs. 0 or -E_NOTFOUND, logged. */
 int programs_init(struct sup *s);

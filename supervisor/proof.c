@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The children that upgrade.c starts to prove programs before anything depends on them: `sluice -t` and `sluice --adopt-check`. They are not among
- * the children that run the service: nothing is asked of them, they end by themselves or are killed when their time is over. */
+/* The children that upgrade.c starts to prove programs before anything depends on them: `sluice -t` and `sluice
+ * --adopt-check`. They are not among the children that run the service: nothing is asked of them, they end by themselves or
+ * are killed when their time is over. */
 #include "supervisor/proof.h"
 
 #include <fcntl.h>

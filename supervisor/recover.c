@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* What was being served, kept in the descriptor store: the tree of the serving generation, the tree whose controller keys are in force, and their
- * options. After a crash of the supervisor the same configuration serves again, with its rule switches and patches, whatever the file says by now or
- * the API had loaded; the next reload reads the file. Only the build that stored it takes it back: both formats are its own.
+/* What was being served, kept in the descriptor store: the tree of the serving generation, the tree whose controller keys are
+ * in force, and their options. After a crash of the supervisor the same configuration serves again, with its rule switches and
+ * patches, whatever the file says by now or the API had loaded; the next reload reads the file. Only the build that stored it
+ * takes it back: both formats are its own.
  *
  * It is taken out of the store before it is tried and put back when it serves, so what cannot start is tried once. */
 #include "supervisor/recover.h"
@@ -114,6 +115,7 @@ recover_tree(struct sup *s, struct msg_job_done *opts)
 	s->ctl_tree_fd = ctl;
 	s->ctl_opts = r.ctl_opts;
 	s->last_generation = r.generation;
-	log_warn("starting after a crash of the supervisor: what generation %u served, listeners and state are put back", r.generation);
+	log_warn("starting after a crash of the supervisor: what generation %u served, listeners and state are put back",
+	    r.generation);
 	return tree;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The generation machine. A reload, a restart and the start are one mechanism: generation g+1 is complete and READY before g is touched, so whatever
- * fails before that (file, syntax, reference, port, permission, crash, time) ends g+1 alone and is answered with the true reason.
+/* The generation machine. A reload, a restart and the start are one mechanism: generation g+1 is complete and READY before g
+ * is touched, so whatever fails before that (file, syntax, reference, port, permission, crash, time) ends g+1 alone and is
+ * answered with the true reason.
  *
  *   request -> LOADING (a loader makes the tree) -> STARTING (N workers build it, READY each) -> CONTROLLER (SIGHUP only: it adopts its keys)
  *           -> PROVING (every worker answers a ping through its loop, every listener accepts) -> switch: g DRAIN, g+1 SERVE
@@ -8,8 +9,8 @@
  *           old configuration, and the next switch does not meet sessions on their way.
  * RELOAD_SAME begins at STARTING with the serving tree.
  *
- * DRAIN goes out before SERVE: a listener's queue waits the moment between, and a datagram is not read by two. One at a time; RELOADS_MAX wait, also for
- * a generation that still hands over when there are sluice.max-generations of them. */
+ * DRAIN goes out before SERVE: a listener's queue waits the moment between, and a datagram is not read by two. One at a time;
+ * RELOADS_MAX wait, also for a generation that still hands over when there are sluice.max-generations of them. */
 #include "supervisor/reload.h"
 
 #include <errno.h>
@@ -130,8 +131,8 @@ refuse(struct sup *s, int status, const struct msg_conf_err *e, const char *text
 
 	/* the API sends the same parts beside the reference's text */
 	if (e != NULL && e->line > 0)
-		snprintf(where, sizeof where, " (%s%sline %u, column %u%s%s)", e->key, e->key[0] != '\0' ? ", " : "", e->line, e->column,
-		    file ? " of " : "", file ? files_config_name(s, &r->now->m) : "");
+		snprintf(where, sizeof where, " (%s%sline %u, column %u%s%s)", e->key, e->key[0] != '\0' ? ", " : "", e->line,
+		    e->column, file ? " of " : "", file ? files_config_name(s, &r->now->m) : "");
 	log_error("configuration refused: %s%s", text, where);
 	if (r->loader != NULL) {
 		child_kill(r->loader);
@@ -322,7 +323,8 @@ reload_request(struct sup *s, const struct msg_reload *m, int payload, struct re
 	/* equal asks that wait are one: nothing of theirs has been read yet */
 	list_each(n, &r->queue) {
 		a = container_of(n, struct ask, link);
-		if (payload == -1 && a->payload == -1 && a->m.flags == m->flags && !strcmp(a->m.path, m->path) && a->n_waiters < WAITERS_MAX) {
+		if (payload == -1 && a->payload == -1 && a->m.flags == m->flags && !strcmp(a->m.path, m->path) &&
+		    a->n_waiters < WAITERS_MAX) {
 			a->waiter[a->n_waiters++] = w;
 			return;
 		}
@@ -332,7 +334,8 @@ reload_request(struct sup *s, const struct msg_reload *m, int payload, struct re
 		if (payload != -1)
 			close(payload);
 		if (w.peer != NULL)
-			messages_result(w.peer, w.id, 503, NULL, s->stopping ? "the service is stopping" : "too many reloads are waiting");
+			messages_result(
+			    w.peer, w.id, 503, NULL, s->stopping ? "the service is stopping" : "too many reloads are waiting");
 		return;
 	}
 	a->m = *m;
@@ -415,7 +418,8 @@ reload_conf_err(struct sup *s, struct child *c, const struct msg_conf_err *e)
 		return;
 	}
 	if ((c->role == ROLE_WORKER && c->gen != r->gen) || (c->role == ROLE_LOADER && c != r->loader) || r->phase == RL_IDLE) {
-		/* a replacement or a new controller that cannot be built; or a sibling of one that was refused, when the next attempt already runs */
+		/* a replacement or a new controller that cannot be built; or a sibling of one that was refused, when the next
+		 * attempt already runs */
 		if (!c->stopping)
 			log_error("%s: %s", c->name, err.text);
 		c->stopping = c->role != ROLE_CONTROLLER;
@@ -473,12 +477,14 @@ ping_all(const struct generation *g, enum child_state state)
 	uint32_t asked = 0;
 
 	for (int i = 0; g != NULL && i < g->n_workers; i++)
-		if (g->worker[i] != NULL && g->worker[i]->state == state && child_send(g->worker[i], MSG_PING, g->number, NULL, 0, -1) == 0)
+		if (g->worker[i] != NULL && g->worker[i]->state == state &&
+		    child_send(g->worker[i], MSG_PING, g->number, NULL, 0, -1) == 0)
 			asked |= 1u << i;
 	return asked;
 }
 
-/* The ping is behind the DRAIN in the same channel. A worker that does not answer has SETTLE_TIMEOUT_S: its silence delays the answer, no more. */
+/* The ping is behind the DRAIN in the same channel. A worker that does not answer has SETTLE_TIMEOUT_S: its silence delays the
+ * answer, no more. */
 static void
 settle(struct sup *s, struct generation *old)
 {

@@ -11,8 +11,8 @@ struct reload_waiter {
 };
 
 void reload_init(struct sup *s);
-/* Asks for a new generation; payload fd (or -1) is taken. One runs at a time, others wait; equal ones that wait are merged. The waiter gets a
- * MSG_RESULT with the truth. */
+/* Asks for a new generation; payload fd (or -1) is taken. One runs at a time, others wait; equal ones that wait are merged.
+ * The waiter gets a MSG_RESULT with the truth. */
 void reload_request(struct sup *s, const struct msg_reload *m, int payload, struct reload_waiter w);
 void reload_forget_peer(struct sup *s, struct peer *p);		/* a waiter went away: the reload itself goes on */
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* What outlives workers: opaque blobs the lead hands up (selections, rule switches, patches ...), kept as sealed memfds and
- * given to every new worker, the counter pages, and the DNS memory of common/shm_fakeip.h. Those of `stored` are also written to the working directory: temporary
- * file, fsync, rename. Under a service manager all of it lies in its descriptor store as well and outlives a crash of this
- * process. */
+ * given to every new worker, the counter pages, and the DNS memory of common/shm_fakeip.h. Those of `stored` are also written
+ * to the working directory: temporary file, fsync, rename. Under a service manager all of it lies in its descriptor store as
+ * well and outlives a crash of this process. */
 #include "supervisor/state.h"
 
 #include <errno.h>
@@ -185,7 +185,8 @@ state_save(struct sup *s, uint32_t kind, int fd)
 		close(fd);
 		return -E_PROTO;
 	}
-	if (stored[kind].file != NULL && files_write(s->home_fd, stored[kind].file, &(struct iovec){ (void *)(uintptr_t)p, n }, 1) != 0)
+	if (stored[kind].file != NULL &&
+	    files_write(s->home_fd, stored[kind].file, &(struct iovec){ (void *)(uintptr_t)p, n }, 1) != 0)
 		log_warn("%s cannot be stored in %s/%s: %s", stored[kind].what, s->home, stored[kind].file, strerror(errno));
 	if (p != NULL)
 		munmap((void *)(uintptr_t)p, n);

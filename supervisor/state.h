@@ -20,7 +20,8 @@ int state_page_take(struct sup *s, struct child *c);
 void state_page_release(struct sup *s, struct child *c);
 int state_page_dup(struct sup *s, uint32_t slot);	/* for the controller */
 
-/* Memory of common/shm_fakeip.h by its name (OPEN_SHARED), made when first asked for; a fd, read-only unless writable, or -E_* with why. */
+/* Memory of common/shm_fakeip.h by its name (OPEN_SHARED), made when first asked for; a fd, read-only unless writable, or -E_*
+ * with why. */
 int state_open_shared(struct sup *s, const char *name, bool writable, char *why, size_t cap);
 int state_shared_dup(struct sup *s, int kind, char *name, size_t cap);	/* of what was opened before: a writable fd and its name, or -1 */
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The supervisor: the only process that keeps privilege, and the only one that opens paths and binds ports. It parses nothing but fixed structs. One
- * instance, owned by main.c, used from its single loop.
+/* The supervisor: the only process that keeps privilege, and the only one that opens paths and binds ports. It parses nothing
+ * but fixed structs. One instance, owned by main.c, used from its single loop.
  *
  *   main       options, start, signals, end                     child      fork + exec, channels, ends of processes
  *   reload     the generation machine                            messages   who may ask what, when: the handler table

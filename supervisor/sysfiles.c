@@ -23,8 +23,10 @@ static const struct {
 static struct file_stamp
 stamp_of(const struct stat *st)
 {
-	return (struct file_stamp){ .mtime_ns = st->st_mtim.tv_sec * 1000000000LL + st->st_mtim.tv_nsec, .size = (uint64_t)st->st_size,
-		.inode = st->st_ino, .asked = true };
+	return (struct file_stamp){ .mtime_ns = st->st_mtim.tv_sec * 1000000000LL + st->st_mtim.tv_nsec,
+		.size = (uint64_t)st->st_size,
+		.inode = st->st_ino,
+		.asked = true };
 }
 
 static bool

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* What the service manager is told (sd_notify(3)): that we serve, how it goes, that we still live, and which descriptors it shall keep for the case
- * that this process crashes. The protocol is one datagram of VARIABLE=VALUE lines, with a descriptor beside it for FDSTORE=1: no library is needed.
- * The other direction, what it gives back, is inherit.c.
+/* What the service manager is told (sd_notify(3)): that we serve, how it goes, that we still live, and which descriptors it
+ * shall keep for the case that this process crashes. The protocol is one datagram of VARIABLE=VALUE lines, with a descriptor
+ * beside it for FDSTORE=1: no library is needed. The other direction, what it gives back, is inherit.c.
  *
- * Nothing here waits (but systemd_settle): a manager with a full socket gets its datagrams later, in order. Cap: NOTES_MAX of them, then the newest
- * is dropped and that is said once. Owns the socket and its queue. */
+ * Nothing here waits (but systemd_settle): a manager with a full socket gets its datagrams later, in order. Cap: NOTES_MAX of
+ * them, then the newest is dropped and that is said once. Owns the socket and its queue. */
 #include "supervisor/systemd.h"
 
 #include <errno.h>
@@ -95,7 +95,8 @@ free_note(struct systemd *d, struct note *n)
 	free(n);
 }
 
-/* Sends what waits until the socket is full. A manager that was executed again has a new socket at the same path: once per note. */
+/* Sends what waits until the socket is full. A manager that was executed again has a new socket at the same path: once per
+ * note. */
 static void
 flush(struct systemd *d)
 {
@@ -182,8 +183,9 @@ tell_status(struct systemd *d)
 		return;
 	for (int i = 0; i < g->n_workers; i++)
 		workers += g->worker[i] != NULL && g->worker[i]->state == CH_SERVING;
-	snprintf(text, sizeof text, "generation %u: %d of %d workers, %zu listeners, %llu connections%s", g->number, workers, g->n_workers,
-	    listeners_count(s), (unsigned long long)state_open_connections(s), d->refused ? "; the last reload was refused, see the log" : "");
+	snprintf(text, sizeof text, "generation %u: %d of %d workers, %zu listeners, %llu connections%s", g->number, workers,
+	    g->n_workers, listeners_count(s), (unsigned long long)state_open_connections(s),
+	    d->refused ? "; the last reload was refused, see the log" : "");
 	if (str_equal(text, d->status))
 		return;
 	str_copy(d->status, sizeof d->status, text);
@@ -251,8 +253,8 @@ is_watched(const struct sup *s, const struct child *c)
 	return c->role == ROLE_NETHELPER || (c->role == ROLE_WORKER && c->gen == s->serving && c->gen->worker[c->index] == c);
 }
 
-/* Asks every serving worker, and the nethelper, that owes no answer. One that owes it for a quarter of the watchdog's time is replaced, so the service
- * as a whole need not be. False while one is late. */
+/* Asks every serving worker, and the nethelper, that owes no answer. One that owes it for a quarter of the watchdog's time is
+ * replaced, so the service as a whole need not be. False while one is late. */
 static bool
 children_answer(struct systemd *d, bool on_time)
 {
@@ -376,7 +378,8 @@ watchdog_seconds(void)
 	const char *usec = getenv("WATCHDOG_USEC"), *pid = getenv("WATCHDOG_PID");
 	int64_t n, p = getpid();
 
-	if (usec == NULL || str_to_i64(usec, 1, INT64_MAX, &n) != 0 || (pid != NULL && (str_to_i64(pid, 1, INT32_MAX, &p) != 0 || p != getpid())))
+	if (usec == NULL || str_to_i64(usec, 1, INT64_MAX, &n) != 0 ||
+	    (pid != NULL && (str_to_i64(pid, 1, INT32_MAX, &p) != 0 || p != getpid())))
 		return 0;
 	return (double)n / 1e6;
 }
@@ -394,7 +397,8 @@ systemd_init(struct sup *s)
 		ev_io_init(&d->io, on_writable, -1, EV_WRITE);
 		d->io.data = d;
 		if (parse_address(d, v) != 0 || connect_notify(d) != 0) {
-			log_warn("NOTIFY_SOCKET %s cannot be used: %s", v, d->name[0] != '\0' ? strerror(errno) : "unknown kind of address");
+			log_warn("NOTIFY_SOCKET %s cannot be used: %s", v,
+			    d->name[0] != '\0' ? strerror(errno) : "unknown kind of address");
 			if (d->fd != -1)
 				close(d->fd);
 			free(d);

@@ -4,8 +4,8 @@
 
 #include "supervisor/sup.h"
 
-/* Takes NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID and removes them, before a child starts. Without them, and when testing a configuration, every
- * function here does nothing. Needs the loop. */
+/* Takes NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID and removes them, before a child starts. Without them, and when testing
+ * a configuration, every function here does nothing. Needs the loop. */
 void systemd_init(struct sup *s);
 /* Puts the variables back, for the program that takes this process over by execve. */
 void systemd_export(const struct sup *s);
@@ -23,7 +23,8 @@ void systemd_pong(struct child *c);		/* a child answered a ping */
 bool systemd_stores(const struct sup *s);	/* is there one to ask? Whether it keeps anything is the unit's FileDescriptorStoreMax= */
 void systemd_store(struct sup *s, const char *name, int fd);
 void systemd_unstore(struct sup *s, const char *name);
-/* True when descriptors were removed since the last call and the manager has closed them by now: a port may be free again. Waits BARRIER_MS at most. */
+/* True when descriptors were removed since the last call and the manager has closed them by now: a port may be free again.
+ * Waits BARRIER_MS at most. */
 bool systemd_settle(struct sup *s);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The live upgrade: from one set of programs to another with every process's connections, listeners and answers kept, and back when the new ones
- * cannot. In the order of risk, each step proven before anything depends on it:
+/* The live upgrade: from one set of programs to another with every process's connections, listeners and answers kept, and back
+ * when the new ones cannot. In the order of risk, each step proven before anything depends on it:
  *
  *   TESTING   the new `sluice -t` tries the configuration with the new programs, in their sandboxes
  *   WAITING   until nothing is under way that the state does not hold (2 s, else 503)
@@ -208,7 +208,8 @@ on_proof_ended(struct ev_loop *loop, ev_io *io, int events)
 	} else if (u->phase == UP_CHECKING && code == ADOPT_EXIT_WORDS && older_words(&u->next, said)) {
 		u->checked = true;
 		if (programs_same(&u->next, &s->programs))
-			refuse(s, 503, "controller and workers run these programs; the supervisor stays until the ones before have ended");
+			refuse(s, 503,
+			    "controller and workers run these programs; the supervisor stays until the ones before have ended");
 		else
 			wait_quiet(s);
 	} else if (u->phase == UP_CHECKING && code == 0) {
@@ -217,8 +218,10 @@ on_proof_ended(struct ev_loop *loop, ev_io *io, int events)
 		u->checked = true;
 		wait_quiet(s);
 	} else if (u->phase == UP_TESTING || u->phase == UP_CHECKING) {
-		refuse(s, 500, "%s (status %d): %s; the running programs were not touched", u->phase == UP_TESTING ?
-		    "the new programs do not pass their test of the configuration" : "the new supervisor does not take over", code, said);
+		refuse(s, 500, "%s (status %d): %s; the running programs were not touched",
+		    u->phase == UP_TESTING ? "the new programs do not pass their test of the configuration" :
+					     "the new supervisor does not take over",
+		    code, said);
 	}
 }
 
@@ -227,12 +230,15 @@ on_proof_ended(struct ev_loop *loop, ev_io *io, int events)
 static bool
 quiet(const struct sup *s)
 {
-	if (s->stopping || reload_busy(s) || changes_busy(s) || !control_quiet(s) || !systemd_quiet(s) || s->controller_next != NULL)
+	if (s->stopping || reload_busy(s) || changes_busy(s) || !control_quiet(s) || !systemd_quiet(s) ||
+	    s->controller_next != NULL)
 		return false;
 	list_each(n, &s->children) {
 		const struct child *c = container_of(n, struct child, link);
 
-		if (!c->stopping && (c->state == CH_CONFIGURING || c->role == ROLE_LOADER || c->peer.queued > 0 || c->peer.deaf || c->peer.gone_due))
+		if (!c->stopping &&
+		    (c->state == CH_CONFIGURING || c->role == ROLE_LOADER || c->peer.queued > 0 || c->peer.deaf ||
+			c->peer.gone_due))
 			return false;
 	}
 	return true;
@@ -250,7 +256,8 @@ block_signals(bool block)
 	sigprocmask(block ? SIG_BLOCK : SIG_UNBLOCK, &set, NULL);
 }
 
-/* Becomes the supervisor of programs. Returns only when that was not possible; then nothing has changed. Signals wait meanwhile. */
+/* Becomes the supervisor of programs. Returns only when that was not possible; then nothing has changed. Signals wait
+ * meanwhile. */
 static void
 execute(struct sup *s, const struct program_set *programs, const struct program_set *held)
 {
@@ -278,8 +285,8 @@ execute(struct sup *s, const struct program_set *programs, const struct program_
 	errno = saved;
 }
 
-/* Back to a build that does not speak with what runs: we do, and to its programs, too. So controller and workers are replaced and we stay; an upgrade
- * to the same programs, when the last of the others has ended, replaces us. */
+/* Back to a build that does not speak with what runs: we do, and to its programs, too. So controller and workers are replaced
+ * and we stay; an upgrade to the same programs, when the last of the others has ended, replaces us. */
 static void
 switch_children(struct sup *s)
 {
@@ -324,7 +331,8 @@ switch_over(struct sup *s)
 
 /* ---- going back */
 
-/* Would a supervisor of that version of the protocol understand every child? It speaks its own and the one before. One that is being ended counts. */
+/* Would a supervisor of that version of the protocol understand every child? It speaks its own and the one before. One that is
+ * being ended counts. */
 static bool
 understood(const struct sup *s, uint16_t ipc)
 {
@@ -373,8 +381,8 @@ go_back(struct sup *s)
 	if (quiet(s) && understood(s, s->held.ipc))
 		execute(s, &s->held, &none);
 	/* the supervisor stays, everything else goes back */
-	log_warn("upgrade: only controller and workers are put back: the supervisor before %s", understood(s, s->held.ipc) ? "cannot be executed" :
-	    "does not speak with what runs");
+	log_warn("upgrade: only controller and workers are put back: the supervisor before %s",
+	    understood(s, s->held.ipc) ? "cannot be executed" : "does not speak with what runs");
 	programs_close(&s->programs);
 	s->programs = s->held;
 	programs_clear(&s->held);
@@ -604,8 +612,8 @@ upgrade_load(struct sup *s, struct adopt *a)
 
 	if (adopt_get_peer(s, a, &u->waiter.peer) != 0)
 		return -E_PROTO;
-	if (wire_get_u32(&a->w, &u->waiter.id) != 0 || wire_get_bool(&a->w, &u->back) != 0 || wire_get_str(&a->w, u->reason, sizeof u->reason) != 0 ||
-	    wire_get_str(&a->w, u->from, sizeof u->from) != 0)
+	if (wire_get_u32(&a->w, &u->waiter.id) != 0 || wire_get_bool(&a->w, &u->back) != 0 ||
+	    wire_get_str(&a->w, u->reason, sizeof u->reason) != 0 || wire_get_str(&a->w, u->from, sizeof u->from) != 0)
 		return adopt_bad(a, "the upgrade under way");
 	u->version = a->version;	/* what the supervisor before, should we go back to it, reads */
 	return adopt_get_moment(a, &u->began);

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* The workers of a generation that serves: started, drained, started again when they die, replaced when they grow too large. Called by reload.c and
- * messages.c; owns nothing but the fields of struct generation named here.
+/* The workers of a generation that serves: started, drained, started again when they die, replaced when they grow too large.
+ * Called by reload.c and messages.c; owns nothing but the fields of struct generation named here.
  *
- * A worker that dies loses its own flows and nothing else: at once another living one is sent its listener slots (ADOPT; generation.reader says who
- * reads whose), so no connection waits for the start of a new worker or for its back-off. When that one is READY, the stand-in gives the slots back
- * (RETURN) with the UDP sessions that began meanwhile. A generation of one worker has no stand-in: connections wait in the accept queues.
- * Worker 0's stand-in leads for DNS, too: it has the DNS listeners, and the others ask it. */
+ * A worker that dies loses its own flows and nothing else: at once another living one is sent its listener slots (ADOPT;
+ * generation.reader says who reads whose), so no connection waits for the start of a new worker or for its back-off. When that
+ * one is READY, the stand-in gives the slots back (RETURN) with the UDP sessions that began meanwhile. A generation of one
+ * worker has no stand-in: connections wait in the accept queues. Worker 0's stand-in leads for DNS, too: it has the DNS
+ * listeners, and the others ask it. */
 #include "supervisor/workers.h"
 
 #include <fcntl.h>
@@ -50,7 +51,10 @@ workers_start(struct generation *g, uint32_t index, unsigned keep, struct child 
 {
 	struct sup *s = g->sup;
 	struct child *c = child_spawn(s, ROLE_WORKER, g, index);
-	struct msg_hello hello = { .generation = g->number, .index = index, .workers = (uint32_t)g->n_workers, .log_level = (uint32_t)logsink_level(s),
+	struct msg_hello hello = { .generation = g->number,
+		.index = index,
+		.workers = (uint32_t)g->n_workers,
+		.log_level = (uint32_t)logsink_level(s),
 		.flags = (s->opt.command == CMD_TEST ? HELLO_TEST : 0) | (s->opt.geodata_mode ? HELLO_GEODATA_MODE : 0) };
 	struct msg_config config = { 0 };
 	int fds[2];
@@ -78,9 +82,14 @@ workers_start(struct generation *g, uint32_t index, unsigned keep, struct child 
 static void
 channel(struct child *from, struct child *to, uint16_t flags)
 {
-	struct msg_handoff give = { .peer_generation = to->gen->number, .peer_index = to->index, .peer_workers = (uint32_t)to->gen->n_workers,
-		.sender = 1, .flags = flags };
-	struct msg_handoff take = { .peer_generation = from->gen->number, .peer_index = from->index, .peer_workers = (uint32_t)from->gen->n_workers,
+	struct msg_handoff give = { .peer_generation = to->gen->number,
+		.peer_index = to->index,
+		.peer_workers = (uint32_t)to->gen->n_workers,
+		.sender = 1,
+		.flags = flags };
+	struct msg_handoff take = { .peer_generation = from->gen->number,
+		.peer_index = from->index,
+		.peer_workers = (uint32_t)from->gen->n_workers,
 		.flags = flags };
 	int pair[2];
 
@@ -92,8 +101,8 @@ channel(struct child *from, struct child *to, uint16_t flags)
 		from->heir = to->pid;
 }
 
-/* The heirs are the one that takes the connections, and those that have the slots this worker read: its UDP sessions must be where their clients'
- * datagrams arrive. */
+/* The heirs are the one that takes the connections, and those that have the slots this worker read: its UDP sessions must be
+ * where their clients' datagrams arrive. */
 void
 workers_drain(struct child *w, struct generation *to)
 {
@@ -174,7 +183,8 @@ workers_link(struct generation *g, struct child *only)
 	for (int i = 0; i < g->n_workers; i++) {
 		struct child *c = g->worker[i];
 
-		if (c != NULL && c != lead && (c->state == CH_READY || c->state == CH_SERVING) && !c->stopping && (only == NULL || c == only))
+		if (c != NULL && c != lead && (c->state == CH_READY || c->state == CH_SERVING) && !c->stopping &&
+		    (only == NULL || c == only))
 			link_one(lead, c);
 	}
 }
@@ -338,7 +348,8 @@ workers_ready(struct child *c)
 
 /* ---- replacement */
 
-/* One predecessor of a slot at a time drains, so that a load which needs more than the limit costs twice the limit and not more. */
+/* One predecessor of a slot at a time drains, so that a load which needs more than the limit costs twice the limit and not
+ * more. */
 static const char *
 why_not(const struct child *c)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Builds the generation: one ordered list of steps, each a section's parser, in the reference's order (the first error wins, spec/config.md 1), then
- * files, listeners and what earlier generations left. Called once by ipc.c; apply_ports() again by change.c. */
+/* Builds the generation: one ordered list of steps, each a section's parser, in the reference's order (the first error wins,
+ * spec/config.md 1), then files, listeners and what earlier generations left. Called once by ipc.c; apply_ports() again by
+ * change.c. */
 #include "worker/apply.h"
 
 #include <stdio.h>
@@ -130,7 +131,8 @@ load_patches(struct gen *g, const struct cfg_node *root, struct cfg_err *err)
 	return 0;
 }
 
-/* tls.custom-certifactes and the system's certificate authorities, mapped from the page cache and parsed when the first TLS node is dialled. */
+/* tls.custom-certifactes and the system's certificate authorities, mapped from the page cache and parsed when the first TLS
+ * node is dialled. */
 static int
 load_authorities(struct gen *g, const struct cfg_node *root, struct cfg_err *err)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Changes while running: every worker applies the same ones in the same order and acknowledges, so all decide alike. The lead also hands up the blob
- * that makes the change outlive this process. Payloads: common/imsg_types.h (enum change_kind). */
+/* Changes while running: every worker applies the same ones in the same order and acknowledges, so all decide alike. The lead
+ * also hands up the blob that makes the change outlive this process. Payloads: common/imsg_types.h (enum change_kind). */
 #include "worker/change.h"
 
 #include <malloc.h>

@@ -12,7 +12,8 @@ void change_apply(struct worker *w, const struct msg_change *m, struct wire *pay
 void change_save_rules(const struct gen *g, struct wire *out);
 void change_load_rules(struct gen *g, struct wire *in);
 /* The lead has taken a rule set, the nodes of a proxy-provider, or a geodata file anew (kind: CHANGE_RULE_SET, CHANGE_NODES,
- * CHANGE_GEO): the others do the same. cb is called once, later, with what they said together. At most 64 at once: then at once, with 503. */
+ * CHANGE_GEO): the others do the same. cb is called once, later, with what they said together. At most 64 at once: then at
+ * once, with 503. */
 typedef void change_cb(void *arg, const struct msg_result *r);
 void change_tell_provider(struct worker *w, enum change_kind kind, const char *name, change_cb *cb, void *arg);
 /* MSG_RESULT of the supervisor. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The end of a worker: of a generation that was replaced (DRAIN), or of the service (STOP). Neither cuts a connection before its time. A slow timer
- * looks whether anything is left; nothing else in the process needs to know. */
+/* The end of a worker: of a generation that was replaced (DRAIN), or of the service (STOP). Neither cuts a connection before
+ * its time. A slow timer looks whether anything is left; nothing else in the process needs to know. */
 #include "worker/drain.h"
 
 #include "common/log.h"

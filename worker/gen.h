@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The configuration a worker process serves: exactly one per process (a reload is a new process), so nothing here is reference counted. Built
- * by apply.c; afterwards only patch.c and the groups change it, on the loop. */
+/* The configuration a worker process serves: exactly one per process (a reload is a new process), so nothing here is reference
+ * counted. Built by apply.c; afterwards only patch.c and the groups change it, on the loop. */
 #ifndef SLUICE_WORKER_GEN_H
 #define SLUICE_WORKER_GEN_H
 

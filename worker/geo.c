@@ -195,7 +195,8 @@ on_stored(struct worker *w, void *arg, const struct msg_image *m, int fd)
 	if (m->err != 0) {
 		bool invalid = m->err == E_INVAL || m->err == E_PROTO || m->err == E_LIMIT;
 
-		finish(db, "%s %s database file: %.400s", invalid ? "invalid" : "can't save", geo_db_name(w->gen, db->kind), m->text);
+		finish(db, "%s %s database file: %.400s", invalid ? "invalid" : "can't save", geo_db_name(w->gen, db->kind),
+		    m->text);
 		return;
 	}
 	(void)str_copy(db->etag, sizeof db->etag, db->new_etag);

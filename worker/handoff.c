@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Live hand-over between an old worker and new ones over channels of their own: what needs no user-space state moves with its fds, buffered bytes,
- * identity and counters; the old process then ends instead of draining for days.
+/* Live hand-over between an old worker and new ones over channels of their own: what needs no user-space state moves with its
+ * fds, buffered bytes, identity and counters; the old process then ends instead of draining for days.
  *
  *   old                                             new
  *   MOVE {count, count * frozen UDP session} + fds -> adopts each, reads no UDP listener yet (at most ADOPT_MS)
@@ -9,23 +9,27 @@
  *   MOVE {count, count * frozen connection} + fds  -> adopts each
  *                                                  <- MOVED {count}
  *
- * UDP goes first, and the old worker has stopped reading before: a client's datagrams wait in the listener's queue until its session is where they
- * will be read. That is decided by the slot of the listener the client hashes to: slot s belongs to worker s mod N of a generation. With N as before
- * a worker has one heir; where N changed, or it read slots of a dead one, it gets a channel to each heir and a session goes to its slot's. A session
- * that cannot move (its packet side has state here, or is still being set up) stays and answers through the listener's socket; if its client sends
- * more, the new worker begins another. TCP connections belong to no slot: they all go to the primary heir.
+ * UDP goes first, and the old worker has stopped reading before: a client's datagrams wait in the listener's queue until its
+ * session is where they will be read. That is decided by the slot of the listener the client hashes to: slot s belongs to
+ * worker s mod N of a generation. With N as before a worker has one heir; where N changed, or it read slots of a dead one, it
+ * gets a channel to each heir and a session goes to its slot's. A session that cannot move (its packet side has state here, or
+ * is still being set up) stays and answers through the listener's socket; if its client sends more, the new worker begins
+ * another. TCP connections belong to no slot: they all go to the primary heir.
  *
- * An old worker's primary heir may drain itself, or die, before all is given (a connection in its handshake cannot move yet): the supervisor then opens
- * another channel to a worker that serves (LATE), and the one before is closed when all it was sent is acknowledged. A worker does not end while others
- * have a channel to give by, and what comes while it drains goes on at once. With UDP the order matters: MOVE_DONE goes out only when nothing more comes
- * from those before; the supervisor's ping after a switch is answered by an old worker when it has given all, by a new one when it has got all and
- * reads, so that the next reload does not overtake.
+ * An old worker's primary heir may drain itself, or die, before all is given (a connection in its handshake cannot move yet):
+ * the supervisor then opens another channel to a worker that serves (LATE), and the one before is closed when all it was sent
+ * is acknowledged. A worker does not end while others have a channel to give by, and what comes while it drains goes on at
+ * once. With UDP the order matters: MOVE_DONE goes out only when nothing more comes from those before; the supervisor's ping
+ * after a switch is answered by an old worker when it has given all, by a new one when it has got all and reads, so that the
+ * next reload does not overtake.
  *
- * What was sent is kept, bytes and fds, until it is acknowledged: when the receiver dies before that, its connections come back to life here and wait for
- * the next heir. Adopting and acknowledging is one turn of the receiver, so nothing has been read from them there.
+ * What was sent is kept, bytes and fds, until it is acknowledged: when the receiver dies before that, its connections come
+ * back to life here and wait for the next heir. Adopting and acknowledging is one turn of the receiver, so nothing has been
+ * read from them there.
  *
- * Fds in flight count against the user's limit (design 7), so at most HANDOFF_FDS of a channel are un-acknowledged. Each object carries the number of
- * its fds before its state. What cannot be frozen stays and drains; what is in its handshake or dial is tried again a little later. */
+ * Fds in flight count against the user's limit (design 7), so at most HANDOFF_FDS of a channel are un-acknowledged. Each
+ * object carries the number of its fds before its state. What cannot be frozen stays and drains; what is in its handshake or
+ * dial is tried again a little later. */
 #include "worker/handoff.h"
 
 #include <fcntl.h>
@@ -135,7 +139,8 @@ take_all(struct worker *w, struct wire *b, const int *fds, int nfds)
 		uint8_t n;
 		struct wire one;
 
-		if (wire_get_u8(b, &n) != 0 || wire_get_bytes(b, &state, &len, IMSG_BODY_MAX) != 0 || n > CONN_FDS_MAX || at + n > nfds)
+		if (wire_get_u8(b, &n) != 0 || wire_get_bytes(b, &state, &len, IMSG_BODY_MAX) != 0 || n > CONN_FDS_MAX ||
+		    at + n > nfds)
 			break;
 		wire_read(&one, state, len);
 		done += take(w, &one, fds + at, n);
@@ -196,8 +201,8 @@ forget_batch(struct heir *h)
 	memmove(h->flight, h->flight + 1, --h->in_flight * sizeof h->flight[0]);
 }
 
-/* Freezes one connection into the message. Its size is known only afterwards: one that does not fit any more begins the next message. *later is
- * set when it holds too many bytes just now. */
+/* Freezes one connection into the message. Its size is known only afterwards: one that does not fit any more begins the next
+ * message. *later is set when it holds too many bytes just now. */
 static void
 add(struct heir *h, struct message *m, struct conn *c, bool *later)
 {
@@ -266,7 +271,9 @@ send_batch(struct heir *h)
 
 		if (!goes_to(h, c, &later))
 			continue;
-		if (m.count > 0 && (h->in_flight >= FLIGHT_MAX || h->nfds + m.nfds + CONN_FDS_MAX > HANDOFF_FDS || m.body.len + size_guess(c) > HANDOFF_BYTES))
+		if (m.count > 0 &&
+		    (h->in_flight >= FLIGHT_MAX || h->nfds + m.nfds + CONN_FDS_MAX > HANDOFF_FDS ||
+			m.body.len + size_guess(c) > HANDOFF_BYTES))
 			break;
 		add(h, &m, c, &later);
 	}
@@ -405,7 +412,11 @@ open_heir(struct worker *w, int fd, const struct msg_handoff *m)
 		close(fd);
 		return;
 	}
-	*h = (struct heir){ .w = w, .open = true, .done = (m->flags & HANDOFF_LATE) != 0, .primary = (m->flags & HANDOFF_PRIMARY) != 0, .to = *m };
+	*h = (struct heir){ .w = w,
+		.open = true,
+		.done = (m->flags & HANDOFF_LATE) != 0,
+		.primary = (m->flags & HANDOFF_PRIMARY) != 0,
+		.to = *m };
 	peer_open(&h->peer, w->loop.ev, fd, "new worker", heir_table, countof(heir_table), h, on_heir_gone);
 	h->peer.state = 1;
 	if (!ev_is_active(&again)) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Messages of the worker: the handler tables, blobs of state, and the blocking questions of CONFIGURING. A controller's channel may be lost and come
- * again at any time; losing the supervisor's ends the process. */
+/* Messages of the worker: the handler tables, blobs of state, and the blocking questions of CONFIGURING. A controller's
+ * channel may be lost and come again at any time; losing the supervisor's ends the process. */
 #include "worker/ipc.h"
 
 #include <errno.h>
@@ -30,7 +30,8 @@ enum { CONTROLLERS_MAX = 4, CLIENTS_MAX = 4 /* beside them, of the sluice comman
 
 static struct wire blobs[STATE_KINDS_];		/* borrowed mappings, kept for the life of the process */
 
-/* Changes that came while the objects were not built yet, in order. Cap: PENDING_MAX, then the process gives up: the supervisor starts another. */
+/* Changes that came while the objects were not built yet, in order. Cap: PENDING_MAX, then the process gives up: the
+ * supervisor starts another. */
 struct pending {
 	struct pending *next;
 	struct msg_change head;
@@ -551,7 +552,8 @@ on_peer(struct peer *p, struct wire *b, const int *fds)
 		if (controllers[i] == NULL)
 			break;
 		controllers[i]->w = w;
-		peer_open(&controllers[i]->peer, w->loop.ev, fds[0], "controller", controller_table, countof(controller_table), w, on_controller_gone);
+		peer_open(&controllers[i]->peer, w->loop.ev, fds[0], "controller", controller_table, countof(controller_table), w,
+		    on_controller_gone);
 		controllers[i]->peer.state = CH_SERVING;
 		return 0;
 	}

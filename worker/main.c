@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* sluice-worker: a sandboxed data-plane process. Everything that needs a right was given up before the first byte is read. Started by the supervisor
- * only: the channel is fd 3, the log fd 4. */
+/* sluice-worker: a sandboxed data-plane process. Everything that needs a right was given up before the first byte is read.
+ * Started by the supervisor only: the channel is fd 3, the log fd 4. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* The memory limit of a worker, sluice.worker-memory-limit, by our own accounting (loop/pool.h): records, tables, buffers and the configuration's objects.
- * At nine tenths new connections are shed with a counted and logged reason (core/conn.c), and free lists and the like are given back; what was
- * accepted goes on. Over the limit the supervisor is asked for a successor: it takes over what can move, and the memory that a long life has
- * scattered goes with this process. Called by apply.c; owns its timer. */
+/* The memory limit of a worker, sluice.worker-memory-limit, by our own accounting (loop/pool.h): records, tables, buffers and
+ * the configuration's objects. At nine tenths new connections are shed with a counted and logged reason (core/conn.c), and
+ * free lists and the like are given back; what was accepted goes on. Over the limit the supervisor is asked for a successor:
+ * it takes over what can move, and the memory that a long life has scattered goes with this process. Called by apply.c; owns
+ * its timer. */
 #include "worker/memory.h"
 
 #include "common/log.h"
@@ -25,8 +26,8 @@ unit_of(const char *s)
 	static const struct {
 		const char *name;
 		uint64_t factor;
-	} units[] = { { "", 1 }, { "b", 1 }, { "k", 1 << 10 }, { "kb", 1 << 10 }, { "kib", 1 << 10 }, { "m", 1 << 20 }, { "mb", 1 << 20 },
-		{ "mib", 1 << 20 }, { "g", 1 << 30 }, { "gb", 1 << 30 }, { "gib", 1 << 30 } };
+	} units[] = { { "", 1 }, { "b", 1 }, { "k", 1 << 10 }, { "kb", 1 << 10 }, { "kib", 1 << 10 }, { "m", 1 << 20 },
+		{ "mb", 1 << 20 }, { "mib", 1 << 20 }, { "g", 1 << 30 }, { "gb", 1 << 30 }, { "gib", 1 << 30 } };
 
 	for (size_t i = 0; i < countof(units); i++)
 		if (str_case_equal(s, units[i].name))
@@ -53,7 +54,8 @@ memory_parse(struct gen *g, const struct cfg_node *root, struct cfg_err *err)
 		p++;
 	factor = p == text || v > limit_max ? 0 : unit_of(p);
 	if (factor == 0 || v > limit_max / factor || (v != 0 && v * factor < LIMIT_MIN))
-		return cfg_fail(err, n, key, "line %u: sluice.%s: not a size (like 256MiB, 1G) of at least %d MiB", n->line, key, LIMIT_MIN >> 20);
+		return cfg_fail(err, n, key, "line %u: sluice.%s: not a size (like 256MiB, 1G) of at least %d MiB", n->line, key,
+		    LIMIT_MIN >> 20);
 	g->w->memory_limit = v * factor;
 	return 0;
 }
@@ -67,11 +69,12 @@ look(struct worker *w, uint64_t used)
 	if (!state.high && used >= limit / 10 * 9) {
 		state.high = true;
 		pool_trim();
-		log_warn("%llu of %llu MiB are in use (sluice.worker-memory-limit): new connections are refused", (unsigned long long)used >> 20,
-		    (unsigned long long)limit >> 20);
+		log_warn("%llu of %llu MiB are in use (sluice.worker-memory-limit): new connections are refused",
+		    (unsigned long long)used >> 20, (unsigned long long)limit >> 20);
 	} else if (state.high && used < limit / 10 * 8) {
 		state.high = false;
-		log_info("%llu of %llu MiB are in use: new connections are taken again", (unsigned long long)used >> 20, (unsigned long long)limit >> 20);
+		log_info("%llu of %llu MiB are in use: new connections are taken again", (unsigned long long)used >> 20,
+		    (unsigned long long)limit >> 20);
 	}
 	if (used < limit || (state.asked_ms != 0 && w->loop.now_ms - state.asked_ms < ASK_MS))
 		return;

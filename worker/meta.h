@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What is known of a connection before and while it is routed: what rules match on and what GET /connections shows (spec/api.md 3.6). */
+/* What is known of a connection before and while it is routed: what rules match on and what GET /connections shows
+ * (spec/api.md 3.6). */
 #ifndef SLUICE_WORKER_META_H
 #define SLUICE_WORKER_META_H
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Questions of the controller: what the API shows. Formats: common/snapshot.h. Everything here runs on request only and costs idle workers nothing. */
+/* Questions of the controller: what the API shows. Formats: common/snapshot.h. Everything here runs on request only and costs
+ * idle workers nothing. */
 #include "worker/query.h"
 
 #include <stdio.h>
@@ -259,7 +260,8 @@ providers(struct worker *w, struct peer *p, uint32_t id, struct wire *args, stru
 
 	if (wire_get_u8(args, &what) != 0 || wire_get_str(args, name, sizeof name) != 0)
 		return -E_PROTO;
-	if (of_rules ? rule_providers_show(w->gen, what == 0 ? NULL : name, out) == 0 : show_providers(w->gen, what == 0, name, out) == 0)
+	if (of_rules ? rule_providers_show(w->gen, what == 0 ? NULL : name, out) == 0 :
+		       show_providers(w->gen, what == 0, name, out) == 0)
 		return 0;
 	query_error(p, id, 404, "Resource not found");
 	return -E_NOTFOUND;

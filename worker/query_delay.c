@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* GET /proxies/NAME/delay and /group/NAME/delay: delay tests asked by the API, run by the lead. Results are recorded here and told to the other workers,
- * so that every one decides alike. At most ASKS_MAX questions and TESTS_MAX tests at once, then 503; a question that lost its controller goes on. */
+/* GET /proxies/NAME/delay and /group/NAME/delay: delay tests asked by the API, run by the lead. Results are recorded here and
+ * told to the other workers, so that every one decides alike. At most ASKS_MAX questions and TESTS_MAX tests at once, then
+ * 503; a question that lost its controller goes on. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -79,7 +80,8 @@ answer_one(struct ask *a, int err)
 		return;
 	}
 	if (err != 0) {
-		query_error(a->peer, a->id, err == E_TIMEOUT ? 504 : 503, err == E_TIMEOUT ? "Timeout" : "An error occurred in the delay test");
+		query_error(a->peer, a->id, err == E_TIMEOUT ? 504 : 503,
+		    err == E_TIMEOUT ? "Timeout" : "An error occurred in the delay test");
 		return;
 	}
 	wire_init(&out);
@@ -126,7 +128,8 @@ on_done(void *arg, int ms, int err)
 static struct ask *
 new_ask(struct worker *w, struct peer *p, uint32_t id, int n, const char *url)
 {
-	struct ask *a = n_asks < ASKS_MAX && n_tests + n <= TESTS_MAX ? calloc(1, sizeof *a + (size_t)n * sizeof a->test[0]) : NULL;
+	struct ask *a =
+	    n_asks < ASKS_MAX && n_tests + n <= TESTS_MAX ? calloc(1, sizeof *a + (size_t)n * sizeof a->test[0]) : NULL;
 
 	if (a == NULL) {
 		query_error(p, id, 503, "too many delay tests are running");
@@ -182,8 +185,9 @@ query_delay(struct worker *w, struct peer *p, uint32_t id, struct wire *args, bo
 	struct group *g;
 	struct ask *a;
 
-	if (wire_get_str(args, name, sizeof name) != 0 || wire_get_str(args, url, sizeof url) != 0 || wire_get_u32(args, &timeout) != 0 ||
-	    wire_get_str(args, expected, sizeof expected) != 0 || (wire_left(args) > 0 && wire_get_str(args, provider, sizeof provider) != 0)) {
+	if (wire_get_str(args, name, sizeof name) != 0 || wire_get_str(args, url, sizeof url) != 0 ||
+	    wire_get_u32(args, &timeout) != 0 || wire_get_str(args, expected, sizeof expected) != 0 ||
+	    (wire_left(args) > 0 && wire_get_str(args, provider, sizeof provider) != 0)) {
 		query_error(p, id, 400, "Body invalid");
 		return;
 	}
@@ -203,7 +207,8 @@ query_delay(struct worker *w, struct peer *p, uint32_t id, struct wire *args, bo
 	start(a, timeout, expected);
 }
 
-/* PUT of a fallback's member: a dead one is tested first, so that it is not forgotten at once if it lives again (spec/api.md 2.8). */
+/* PUT of a fallback's member: a dead one is tested first, so that it is not forgotten at once if it lives again (spec/api.md
+ * 2.8). */
 void
 query_before_select(struct worker *w, struct peer *p, uint32_t id, struct wire *args)
 {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* THE list of every type a configuration can name: a new protocol, group, rule or inbound is its file and its line here. Read by the parsers. */
+/* THE list of every type a configuration can name: a new protocol, group, rule or inbound is its file and its line here. Read
+ * by the parsers. */
 #include "worker/registry.h"
 
 #include "worker/outbound/types.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* GET /proxies and /group: proxies, groups and nodes of providers as value maps, keys sorted as the reference's (spec/api.md 3.1). Of equal names a
- * configured one is shown, else the first provider's. */
+/* GET /proxies and /group: proxies, groups and nodes of providers as value maps, keys sorted as the reference's (spec/api.md
+ * 3.1). Of equal names a configured one is shown, else the first provider's. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -40,8 +40,8 @@ worker_touch(struct worker *w)
 
 /* While CONFIGURING: asks the supervisor for a file, blocking. >= 0 a fd, or -E_INVAL with err filled (key, path, reason). */
 int priv_open(struct worker *w, enum open_kind kind, const char *path, struct cfg_err *err);
-/* Asks for this worker's slots of a listener, blocking at most 5 s; up to LISTEN_SLOTS_MAX fds. Number of fds, or -E_* with why filled. With w->test it
- * answers 0 and binds nothing. slots, unless NULL, gets the number of each. */
+/* Asks for this worker's slots of a listener, blocking at most 5 s; up to LISTEN_SLOTS_MAX fds. Number of fds, or -E_* with
+ * why filled. With w->test it answers 0 and binds nothing. slots, unless NULL, gets the number of each. */
 int priv_listen(struct worker *w, const struct msg_listen *key, int fds[static LISTEN_SLOTS_MAX], char *why, size_t cap);
 int priv_listen_slots(struct worker *w, const struct msg_listen *key, int fds[static LISTEN_SLOTS_MAX], uint8_t slots[LISTEN_SLOTS_MAX], char *why, size_t cap);
 void priv_unlisten(struct worker *w, const struct msg_listen *key);

@@ -98,8 +98,8 @@ resident(struct api_req *req)
 	return m.rss;
 }
 
-/* Asks that overlap share one snapshot: always one that began after each of them came, so nobody is shown what was true before it asked. Thirty
- * dashboards then cost what two do. */
+/* Asks that overlap share one snapshot: always one that began after each of them came, so nobody is shown what was true before
+ * it asked. Thirty dashboards then cost what two do. */
 static struct {
 	pthread_mutex_t lock;
 	pthread_cond_t ended;

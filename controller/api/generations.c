@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* GET /generations, our own: what runs besides the generation that serves, and how long a drain still takes. The supervisor answers with a value list
- * that is rendered as it stands. */
+/* GET /generations, our own: what runs besides the generation that serves, and how long a drain still takes. The supervisor
+ * answers with a value list that is rendered as it stands. */
 #include "common/wire.h"
 #include "controller/api/ask.h"
 #include "controller/api/handlers.h"

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* POST /upgrade: the supervisor switches to the programs that were installed over the running ones, or says what to do; the answer comes from the
- * controller that was asked, after another one has relieved it. /upgrade/ui: there is no feed to download from; dashboards come by packages. /upgrade/geo,
- * the same as /configs/geo: the lead downloads the geodata files that the configuration uses (spec/api.md 4.4, 4.5). */
+/* POST /upgrade: the supervisor switches to the programs that were installed over the running ones, or says what to do; the
+ * answer comes from the controller that was asked, after another one has relieved it. /upgrade/ui: there is no feed to
+ * download from; dashboards come by packages. /upgrade/geo, the same as /configs/geo: the lead downloads the geodata files
+ * that the configuration uses (spec/api.md 4.4, 4.5). */
 #include "common/strutil.h"
 #include "controller/api/ask.h"
 #include "controller/api/handlers.h"

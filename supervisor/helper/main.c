@@ -316,8 +316,10 @@ open_all(struct helper *h)
 	h->privileged = holds_capabilities();
 	h->uid = geteuid();
 	if (h->diag >= 0 && !h->privileged)
-		log_warn("nethelper: without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH only programs of uid %u are known by name: "
-		    "rules for those of other users match nothing; UID rules work for all (under systemd: process-rules.conf)", h->uid);
+		log_warn(
+		    "nethelper: without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH only programs of uid %u are known by name: "
+		    "rules for those of other users match nothing; UID rules work for all (under systemd: process-rules.conf)",
+		    h->uid);
 }
 
 int

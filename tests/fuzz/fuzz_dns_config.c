@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The dns: section as a file may hold it: keys of policies, filters and name servers in any wording. What is accepted is
- * asked for a name. Input: the section in YAML. Every list is there that does not begin with "no"; it has the names of its length. */
+/* The dns: section as a file may hold it: keys of policies, filters and name servers in any wording. What is accepted is asked
+ * for a name. Input: the section in YAML. Every list is there that does not begin with "no"; it has the names of its length. */
 #include <stdlib.h>
 #include <string.h>
 

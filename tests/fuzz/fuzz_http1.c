@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* HTTP/1 heads and bodies. The first byte chooses: request, response, or a body's framing; a body must end at the same place whether its bytes come at
- * once or one by one. */
+/* HTTP/1 heads and bodies. The first byte chooses: request, response, or a body's framing; a body must end at the same place
+ * whether its bytes come at once or one by one. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What another worker hands over: any bytes with any sockets make a connection that can be closed, or none, and every fd is closed in the end.
- * Input: number of fds and their kinds (1 byte), the frozen connection. */
+/* What another worker hands over: any bytes with any sockets make a connection that can be closed, or none, and every fd is
+ * closed in the end. Input: number of fds and their kinds (1 byte), the frozen connection. */
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,7 +60,8 @@ LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 		return 0;
 	n_fds = p[0] % (CONN_FDS_MAX + 1);
 	for (int i = 0; i < n_fds; i++)
-		fds[i] = socket(AF_UNIX, ((p[0] >> 3) & (1 << i % 5) ? SOCK_DGRAM : SOCK_STREAM) | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+		fds[i] =
+		    socket(AF_UNIX, ((p[0] >> 3) & (1 << i % 5) ? SOCK_DGRAM : SOCK_STREAM) | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	copy = malloc(n);	/* of its own, so that reading past it is seen */
 	if (copy == NULL)
 		return 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Name filters and override patterns on names that a subscription chose, and its userinfo header. Lines: pattern, target, name, header. Whatever they
- * are, matching ends in time, a replaced name fits and is UTF-8, a header is read or left. */
+/* Name filters and override patterns on names that a subscription chose, and its userinfo header. Lines: pattern, target,
+ * name, header. Whatever they are, matching ends in time, a replaced name fits and is UTF-8, a header is read or left. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Any bytes as a proxy-provider's body (YAML, share links, base64): proxies_load() must answer with a text, or with a tree of named maps. */
+/* Any bytes as a proxy-provider's body (YAML, share links, base64): proxies_load() must answer with a text, or with a tree of
+ * named maps. */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>

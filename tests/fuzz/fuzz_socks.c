@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Every SOCKS parser on the same bytes: none reads past them or claims more than there is, and what was parsed can be written again. */
+/* Every SOCKS parser on the same bytes: none reads past them or claims more than there is, and what was parsed can be written
+ * again. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Answers what a rule set matches, for differential.py: match-ask KIND FORMAT FILE, KIND one of domain ipcidr classical geosite geoip asn, FORMAT
- * of text yaml mrs dat mmdb. The file goes through the loader's readers and builder and the worker's verifier, rules and searches, as it does in
- * the service. Lines of standard input: "=NAME" compiles a list of the file and prints "=COUNT" or "!WHY"; "hHOST", "iADDRESS" (of the target) and
- * "sADDRESS" (of the source) print 1 or 0. */
+/* Answers what a rule set matches, for differential.py: match-ask KIND FORMAT FILE, KIND one of domain ipcidr classical
+ * geosite geoip asn, FORMAT of text yaml mrs dat mmdb. The file goes through the loader's readers and builder and the worker's
+ * verifier, rules and searches, as it does in the service. Lines of standard input: "=NAME" compiles a list of the file and
+ * prints "=COUNT" or "!WHY"; "hHOST", "iADDRESS" (of the target) and "sADDRESS" (of the source) print 1 or 0. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

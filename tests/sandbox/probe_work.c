@@ -186,7 +186,8 @@ work_processes(void)
 
 	snprintf(path, sizeof(path), "/proc/%d/fd", (int)probe_outside);
 	fd = openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (check(fd != -1 && getdents64(fd, list, sizeof(list)) > 0 && readlinkat(fd, "0", link, sizeof(link)) > 0, "/proc/PID/fd") != DONE)
+	if (check(fd != -1 && getdents64(fd, list, sizeof(list)) > 0 && readlinkat(fd, "0", link, sizeof(link)) > 0,
+		"/proc/PID/fd") != DONE)
 		return FAILED;
 	snprintf(path, sizeof(path), "/proc/%d/exe", (int)probe_outside);
 	return check(readlinkat(AT_FDCWD, path, link, sizeof(link)) > 0, "/proc/PID/exe");

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* For tests of inbounds: real conns, relays and loopback sockets; dispatch.c is replaced, so that a test decides how every dial ends. Included once by
- * each test program. */
+/* For tests of inbounds: real conns, relays and loopback sockets; dispatch.c is replaced, so that a test decides how every
+ * dial ends. Included once by each test program. */
 #ifndef SLUICE_TESTS_UNIT_INBOUND_RIG_H
 #define SLUICE_TESTS_UNIT_INBOUND_RIG_H
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A generation made from YAML text, with a worker and a loop around it, for tests of outbounds and groups; and loopback listeners for fake servers. */
+/* A generation made from YAML text, with a worker and a loop around it, for tests of outbounds and groups; and loopback
+ * listeners for fake servers. */
 #ifndef SLUICE_TESTS_OUTBOUND_KIT_H
 #define SLUICE_TESTS_OUTBOUND_KIT_H
 

@@ -38,7 +38,8 @@ script_run(void *arg)
 	bool ok;
 	int fd;
 
-	/* accept() takes its descriptor's number before it waits: loop_init() in the other thread counts on the lowest being free */
+	/* accept() takes its descriptor's number before it waits: loop_init() in the other thread counts on the lowest being
+	 * free */
 	(void)poll(&first, 1, -1);
 	fd = accept(s->fd, NULL, NULL);
 	ok = fd != -1;

@@ -212,8 +212,9 @@ static void
 test_tree_from_memory_hostile_offsets(void **state)
 {
 	static const int32_t odd[] = { 1, -1, 4, -4, 36, -36, 72, 1000, 1 << 20, INT32_MAX, INT32_MIN, -HEAD };
-	static const size_t fields[] = { offsetof(struct cfg_node, key), offsetof(struct cfg_node, text), offsetof(struct cfg_node, child),
-		offsetof(struct cfg_node, next), offsetof(struct cfg_node, count), offsetof(struct cfg_node, text_len) };
+	static const size_t fields[] = { offsetof(struct cfg_node, key), offsetof(struct cfg_node, text),
+		offsetof(struct cfg_node, child), offsetof(struct cfg_node, next), offsetof(struct cfg_node, count),
+		offsetof(struct cfg_node, text_len) };
 	struct doc d;
 
 	(void)state;
@@ -589,7 +590,8 @@ test_cfgw_errors(void **state)
 	(void)state;
 	item(&d);
 	n = d.tree.root;
-	REFUSES(cfgw_int(n, "bad", 0, 9, &v, &err), "cannot parse 'bad' as int: strconv.ParseInt: parsing \"12x\": invalid syntax");
+	REFUSES(
+	    cfgw_int(n, "bad", 0, 9, &v, &err), "cannot parse 'bad' as int: strconv.ParseInt: parsing \"12x\": invalid syntax");
 	REFUSES(cfgw_int(n, "b", 0, 9, &v, &err), "'b' expected type 'int', got unconvertible type 'bool'");
 	REFUSES(cfgw_int(n, "l", 0, 9, &v, &err), "'l' expected type 'int', got unconvertible type '[]interface {}'");
 	REFUSES(cfgw_int(n, "hex", 0, 9, &v, &err), "line 1: hex: 16 is not in 0..9");

@@ -15,12 +15,14 @@ test_version_sorted(void **state)
 	expect(text);
 	note = (struct msg_note){ .upgrade = "rolled back to <1>" };
 	assert_int_equal(run("GET", "/version", NULL, "", ""), 200);
-	snprintf(text, sizeof(text), "{\"meta\":true,\"sluice\":\"%s\",\"upgrade\":\"rolled back to \\u003c1\\u003e\",\"version\":\"v1.19.2\"}\n",
+	snprintf(text, sizeof(text),
+	    "{\"meta\":true,\"sluice\":\"%s\",\"upgrade\":\"rolled back to \\u003c1\\u003e\",\"version\":\"v1.19.2\"}\n",
 	    version_text());
 	expect(text);
 	note = (struct msg_note){ .rollback = "generation 2" };
 	assert_int_equal(run("GET", "/version", NULL, "", ""), 200);
-	snprintf(text, sizeof(text), "{\"meta\":true,\"sluice\":\"%s\",\"rollback\":\"generation 2\",\"version\":\"v1.19.2\"}\n", version_text());
+	snprintf(text, sizeof(text), "{\"meta\":true,\"sluice\":\"%s\",\"rollback\":\"generation 2\",\"version\":\"v1.19.2\"}\n",
+	    version_text());
 	expect(text);
 	note = (struct msg_note){ 0 };
 	run("GET", "/", NULL, "", "");

@@ -45,7 +45,8 @@ parse(struct ctl_conf **out, const struct line *lines, size_t n)
 		if (l->section != NULL && (last == NULL || strcmp(last, l->section) != 0))
 			section = tree_add(b, root, CFG_MAP, 0, l->section, NULL, 0, 1, 1);
 		last = l->section;
-		tree_add(b, l->section != NULL ? section : root, CFG_SCALAR, 0, l->key, l->text, strlen(l->text), (unsigned)i + 1, 1);
+		tree_add(
+		    b, l->section != NULL ? section : root, CFG_SCALAR, 0, l->key, l->text, strlen(l->text), (unsigned)i + 1, 1);
 	}
 	p = tree_finish(b, &size);
 	memset(&err, 0, sizeof(err));
@@ -88,9 +89,11 @@ test_parse_values(void **state)
 	struct ctl_conf *c;
 
 	(void)state;
-	assert_int_equal(PARSE(&c, { NULL, "external-controller", ":9090" }, { NULL, "secret", "123456" }, { NULL, "log-level", "DEBUG" },
-	    { NULL, "external-ui", "ui" }, { NULL, "external-controller-unix", "c.sock" }, { NULL, NULL, "https://a.test" },
-	    { NULL, NULL, "https://*.b.test" }, { "tls", "certificate", "c.pem" }, { "tls", "private-key", "k.pem" }), 0);
+	assert_int_equal(
+	    PARSE(&c, { NULL, "external-controller", ":9090" }, { NULL, "secret", "123456" }, { NULL, "log-level", "DEBUG" },
+		{ NULL, "external-ui", "ui" }, { NULL, "external-controller-unix", "c.sock" }, { NULL, NULL, "https://a.test" },
+		{ NULL, NULL, "https://*.b.test" }, { "tls", "certificate", "c.pem" }, { "tls", "private-key", "k.pem" }),
+	    0);
 	assert_string_equal(c->tcp, ":9090");
 	assert_string_equal(c->secret, "123456");	/* a number is accepted as text */
 	assert_true(c->debug && c->ui && c->origins_written);
@@ -129,7 +132,8 @@ test_parse_closed_by_default(void **state)
 		assert_int_equal(PARSE(&c, { NULL, "external-controller-tls", open[i] }), -E_INVAL);
 		assert_int_equal(PARSE(&c, { NULL, "external-controller", open[i] }, { NULL, "secret", "x" }), 0);
 		ctl_conf_put(c);
-		assert_int_equal(PARSE(&c, { NULL, "external-controller", open[i] }, { "sluice", "allow-open-controller", "true" }), 0);
+		assert_int_equal(
+		    PARSE(&c, { NULL, "external-controller", open[i] }, { "sluice", "allow-open-controller", "true" }), 0);
 		ctl_conf_put(c);
 	}
 	for (size_t i = 0; i < sizeof(closed) / sizeof(closed[0]); i++) {

@@ -64,8 +64,8 @@ test_json_str_ascii(void **state)
 	str_n("\0\x01\x0b\x1f", 4, "\"\\u0000\\u0001\\u000b\\u001f\"");
 }
 
-/* Every byte at every place of texts of every length up to some words, against a rendering one byte at a time; the bytes around it are those
- * beside the special ones. */
+/* Every byte at every place of texts of every length up to some words, against a rendering one byte at a time; the bytes
+ * around it are those beside the special ones. */
 static void
 test_json_str_places(void **state)
 {

@@ -320,7 +320,8 @@ real(const char *origin)
 {
 	char text[1024];
 
-	snprintf(text, sizeof(text), "Host: x\r\n%s%s%s", origin[0] != '\0' ? "Origin: " : "", origin, origin[0] != '\0' ? "\r\n" : "");
+	snprintf(text, sizeof(text), "Host: x\r\n%s%s%s", origin[0] != '\0' ? "Origin: " : "", origin,
+	    origin[0] != '\0' ? "\r\n" : "");
 	parse("GET /configs", text);
 	router_cors(&conf, &req, &peer, false, cors);
 	return cors;
@@ -365,7 +366,8 @@ test_cors_real(void **state)
 	assert_string_equal(real(""), "Vary: Origin\r\n");
 	assert_string_equal(real("https://a.test"), "Vary: Origin\r\nAccess-Control-Allow-Origin: *\r\n");
 	configure("s3", "https://*.example.com");
-	assert_string_equal(real("https://A.example.com"), "Vary: Origin\r\nAccess-Control-Allow-Origin: https://A.example.com\r\n");
+	assert_string_equal(
+	    real("https://A.example.com"), "Vary: Origin\r\nAccess-Control-Allow-Origin: https://A.example.com\r\n");
 	assert_string_equal(real("https://example.com"), "Vary: Origin\r\n");
 	assert_string_equal(real("http://a.example.com"), "Vary: Origin\r\n");
 	configure("", NULL);		/* no secret and no list: not everybody */

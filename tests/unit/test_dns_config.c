@@ -409,7 +409,8 @@ test_fake_filter_lists(void **state)
 	assert_int_equal(load(&f, "dns: {enhanced-mode: fake-ip, fake-ip-filter: ['geosite:cn,late', 'rule-set:d', x.test]}\n"
 	    "rule-providers: {d: {behavior: domain}}\n"), 0);
 	filter = &f.g.resolver->conf.fake_filter;
-	assert_true(fake_filter_is_real(filter, "cn.test") && fake_filter_is_real(filter, "d") && fake_filter_is_real(filter, "x.test"));
+	assert_true(
+	    fake_filter_is_real(filter, "cn.test") && fake_filter_is_real(filter, "d") && fake_filter_is_real(filter, "x.test"));
 	assert_false(fake_filter_is_real(filter, "late.test"));
 	unload(&f);
 	assert_int_equal(load(&f, "dns: {enhanced-mode: fake-ip, fake-ip-filter-mode: whitelist,\n"
@@ -417,8 +418,10 @@ test_fake_filter_lists(void **state)
 	filter = &f.g.resolver->conf.fake_filter;
 	assert_true(!fake_filter_is_real(filter, "us.test") && fake_filter_is_real(filter, "x.test"));
 	unload(&f);
-	assert_int_equal(load(&f, "dns: {enhanced-mode: fake-ip, fake-ip-filter-mode: rule, fake-ip-filter: ['GEOSITE,CN,fake-ip',\n"
-	    "  'RULE-SET,d,real-ip', 'MATCH,fake-ip']}\nrule-providers: {d: {behavior: classical}}\n"), 0);
+	assert_int_equal(load(&f,
+			     "dns: {enhanced-mode: fake-ip, fake-ip-filter-mode: rule, fake-ip-filter: ['GEOSITE,CN,fake-ip',\n"
+			     "  'RULE-SET,d,real-ip', 'MATCH,fake-ip']}\nrule-providers: {d: {behavior: classical}}\n"),
+	    0);
 	filter = &f.g.resolver->conf.fake_filter;
 	assert_false(fake_filter_is_real(filter, "cn.d"));
 	assert_true(fake_filter_is_real(filter, "d.test"));

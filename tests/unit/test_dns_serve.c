@@ -1158,7 +1158,9 @@ test_ask_within(void **state)
 static void
 test_stand_in(void **state)
 {
-	struct msg_listen key = { .kind = LISTEN_UDP, .flags = LISTEN_LEAD, .ip = { .family = 4, .b = { 127, 0, 0, 1 } }, .port = 53 };
+	struct msg_listen key = {
+		.kind = LISTEN_UDP, .flags = LISTEN_LEAD, .ip = { .family = 4, .b = { 127, 0, 0, 1 } }, .port = 53
+	};
 	int fds[LISTEN_SLOTS_MAX], fd, tcp;
 
 	(void)state;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Renaming by override.proxy-name: .NET's substitutions, and where an empty match goes on. Every result here was compared with the
- * reference's. */
+/* Renaming by override.proxy-name: .NET's substitutions, and where an empty match goes on. Every result here was compared with
+ * the reference's. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

@@ -272,14 +272,16 @@ show(const char *yaml, char *out, size_t cap)
 static void
 test_general_show_defaults(void **state)
 {
-	static const char want[] = "{ port=0 socks-port=0 redir-port=0 tproxy-port=0 mixed-port=1 tun={ enable=false device='' stack='gVisor' "
+	static const char want[] =
+	    "{ port=0 socks-port=0 redir-port=0 tproxy-port=0 mixed-port=1 tun={ enable=false device='' stack='gVisor' "
 	    "dns-hijack=[ '0.0.0.0:53' ;auto-route=true auto-detect-interface=true inet4-address=[ '198.18.0.1/30' ;inet6-address=[ "
 	    "'fdfe:dcba:9876::1/126' ;file-descriptor=0 ;tuic-server={ enable=false listen='' certificate='' private-key='' max-idle-time=15000 "
 	    "authentication-timeout=1000 alpn=[ 'h3' ;max-udp-relay-packet-size=1500 mux-option={ brutal={ enabled=false ;;;ss-config='' "
 	    "vmess-config='' authentication=null skip-auth-prefixes=null lan-allowed-ips=[ '0.0.0.0/0' '::/0' ;lan-disallowed-ips=null "
 	    "allow-lan=false bind-address='*' inbound-tfo=false inbound-mptcp=false mode='rule' unified-delay=false log-level='info' ipv6=true "
 	    "interface-name='' routing-mark=0 geox-url={ geo-ip=";
-	static const char rest[] = ";geo-auto-update=false geo-update-interval=24 geodata-mode=false geodata-loader='memconservative' "
+	static const char rest[] =
+	    ";geo-auto-update=false geo-update-interval=24 geodata-mode=false geodata-loader='memconservative' "
 	    "geosite-matcher='succinct' tcp-concurrent=false find-process-mode='strict' sniffing=false global-client-fingerprint='' "
 	    "global-ua='clash.meta/v1.19.2' etag-support=true keep-alive-idle=0 keep-alive-interval=0 disable-keep-alive=false ;";
 	char text[8192];
@@ -532,9 +534,11 @@ test_patch_save_live_round_trip(void **state)
 	struct general *o = &b.gen.general;
 
 	(void)state;
-	assert_int_equal(parse(&a, "mode: direct\nlog-level: silent\nfind-process-mode: 'off'\nipv6: false\ntcp-concurrent: true\n"
-	    "unified-delay: true\n"
-	    "interface-name: eth7\nmixed-port: 9\n"), 0);
+	assert_int_equal(parse(&a,
+			     "mode: direct\nlog-level: silent\nfind-process-mode: 'off'\nipv6: false\ntcp-concurrent: true\n"
+			     "unified-delay: true\n"
+			     "interface-name: eth7\nmixed-port: 9\n"),
+	    0);
 	assert_int_equal(parse(&b, "mixed-port: 1\n"), 0);
 	wire_init(&w);
 	patch_save_live(&a.gen, &w);

@@ -60,7 +60,8 @@ static void
 test_parse_request_fields(void **state)
 {
 	(void)state;
-	assert_int_equal(request("POST http://one.test/x?y HTTP/1.1\r\nHost: one.test\r\nContent-Length:  12 \r\nX-A: b\tc\r\n\r\n"), 0);
+	assert_int_equal(
+	    request("POST http://one.test/x?y HTTP/1.1\r\nHost: one.test\r\nContent-Length:  12 \r\nX-A: b\tc\r\n\r\n"), 0);
 	assert_true(http1_text_is(head.method, "POST"));
 	assert_true(http1_text_is(head.target, "http://one.test/x?y"));
 	assert_int_equal(head.framing, HTTP1_LENGTH);
@@ -150,8 +151,10 @@ test_is_hop(void **state)
 	int i;
 
 	(void)state;
-	assert_int_equal(request("GET / HTTP/1.1\r\nConnection: x-mine, content-length, host\r\nX-Mine: 1\r\nContent-Length: 4\r\nHost: a\r\n"
-	    "Proxy-Authorization: z\r\nTE: trailers\r\nX-Kept: yes\r\n\r\n"), 0);
+	assert_int_equal(
+	    request("GET / HTTP/1.1\r\nConnection: x-mine, content-length, host\r\nX-Mine: 1\r\nContent-Length: 4\r\nHost: a\r\n"
+		    "Proxy-Authorization: z\r\nTE: trailers\r\nX-Kept: yes\r\n\r\n"),
+	    0);
 	for (i = 0; i < head.n; i++)
 		assert_int_equal(http1_is_hop(&head, i), want[i]);
 }
@@ -234,8 +237,9 @@ test_body_chunked(void **state)
 static void
 test_body_chunked_refuses(void **state)
 {
-	static const char *const bad[] = { "\r\n", "g\r\n", "-1\r\n", "0x5\r\n", "5\nhello", "5\rhello", "5\r\nhellox", "5\r\nhello\rx", "1 2\r\n",
-		"fffffffffffffffff\r\n", "5;a\nb\r\n", "0\r\n\n", "0\r\nA: b\n\r\n", "0\r\n x\r\n\r\n", ";x\r\n" };
+	static const char *const bad[] = { "\r\n", "g\r\n", "-1\r\n", "0x5\r\n", "5\nhello", "5\rhello", "5\r\nhellox",
+		"5\r\nhello\rx", "1 2\r\n", "fffffffffffffffff\r\n", "5;a\nb\r\n", "0\r\n\n", "0\r\nA: b\n\r\n",
+		"0\r\n x\r\n\r\n", ";x\r\n" };
 	static uint8_t line[HTTP1_CHUNK_LINE_MAX + 10];
 	struct http1_body b;
 	size_t i;

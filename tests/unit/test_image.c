@@ -240,7 +240,8 @@ test_ranges_split(void **state)
 		}
 		finish(b, &im);
 		for (int k = 0; k < 2000; k++) {
-			const uint8_t *near = next(&seed) % 2 == 0 ? from[next(&seed) % (uint32_t)n] : to[next(&seed) % (uint32_t)n];
+			const uint8_t *near =
+			    next(&seed) % 2 == 0 ? from[next(&seed) % (uint32_t)n] : to[next(&seed) % (uint32_t)n];
 			struct ip ip = { .family = 6 };
 			bool want = false;
 

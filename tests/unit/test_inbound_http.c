@@ -148,7 +148,8 @@ test_auth_with_body_closes(void **state)
 	rig.gen.general.auth_users = users;
 	rig.gen.general.n_auth = 1;
 	say(client, "POST http://one.test/ HTTP/1.1\r\nContent-Length: 40\r\n\r\nCONNECT one.test:443 HTTP/1.1\r\n\r\n");
-	expect(client, "HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=\"proxy\"\r\nContent-Length: 0\r\n"
+	expect(client,
+	    "HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=\"proxy\"\r\nContent-Length: 0\r\n"
 	    "Connection: close\r\n\r\n");
 	expect_end(client);
 }
@@ -221,7 +222,8 @@ test_old_client_gets_no_chunks(void **state)
 	say(client, "GET http://one.test/ HTTP/1.0\r\n\r\n");
 	dial_ends(0);
 	expect(server, "GET / HTTP/1.1\r\nHost: one.test\r\nConnection: close\r\n\r\n");
-	say(server, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n3\r\n yo\r\n0\r\n\r\n");
+	say(server,
+	    "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n3\r\n yo\r\n0\r\n\r\n");
 	expect(client, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhi yo");
 	expect_end(client);
 }
@@ -326,7 +328,8 @@ test_upgrade_is_a_tunnel(void **state)
 	(void)state;
 	say(client, "GET http://one.test/ws HTTP/1.1\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: k\r\n\r\n");
 	dial_ends(0);
-	expect(server, "GET /ws HTTP/1.1\r\nHost: one.test\r\nSec-WebSocket-Key: k\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+	expect(server,
+	    "GET /ws HTTP/1.1\r\nHost: one.test\r\nSec-WebSocket-Key: k\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
 	say(server, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\nX: y\r\n\r\nframe");
 	expect(client, "HTTP/1.1 101 Switching Protocols\r\nX: y\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nframe");
 	say(client, "GET http://two.test/ HTTP/1.1\r\n\r\n");

@@ -169,7 +169,10 @@ test_associate_stays_unlisted_until_closed(void **state)
 static void
 test_garbage_is_closed(void **state)
 {
-	static const struct { const char *p; size_t n; } bad[] = { { "\6\1\0", 3 }, { "\5\1\0\4\1\0\1", 7 }, { "\5\1\0\5\1\0\3\0\0\120", 10 } };
+	static const struct {
+		const char *p;
+		size_t n;
+	} bad[] = { { "\6\1\0", 3 }, { "\5\1\0\4\1\0\1", 7 }, { "\5\1\0\5\1\0\3\0\0\120", 10 } };
 	size_t i;
 	char c;
 

@@ -158,7 +158,8 @@ setup(void **state)
 	(void)state;
 	n_asked = 0;
 	rig_start(&rig);
-	assert_int_equal(kit_open(&kit, "dns: {enable: true, nameserver: [192.0.2.53], enhanced-mode: normal, use-system-hosts: false}"), 0);
+	assert_int_equal(
+	    kit_open(&kit, "dns: {enable: true, nameserver: [192.0.2.53], enhanced-mode: normal, use-system-hosts: false}"), 0);
 	make(&lead);
 	make(&second);
 	make(&follower);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The walk of a connection through the rules allocates nothing: neither from the heap, which is counted here for the whole program with its
- * libraries, nor from an arena. Not under a sanitizer, which has an allocator of its own. */
+/* The walk of a connection through the rules allocates nothing: neither from the heap, which is counted here for the whole
+ * program with its libraries, nor from an arena. Not under a sanitizer, which has an allocator of its own. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -81,10 +81,12 @@ load(struct kit *k, const char *name, uint32_t kind, const char *text)
 static void
 test_rules_walk_allocates_nothing(void **state)
 {
-	static const char *const hosts[] = { "", "exact.test", "a.suffix.test", "xkeywx", "rxrx12.test", "w1.x.test", "a.plus.test", "x.star.test",
-		"one.two.three.four.five.six.seven.eight.nine.ten.a.b.c.d.e.f.g.h.test", "kw.set", "re77", "and7.test", "or.test", "x.sub.test",
-		"nothing.example", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.b" };
-	static const char *const ips[] = { "1.2.3.4", "10.1.1.1", "100.64.1.1", "172.20.0.1", "192.168.7.7", "2001:db8::1", "2400:1::1", "::1" };
+	static const char *const hosts[] = { "", "exact.test", "a.suffix.test", "xkeywx", "rxrx12.test", "w1.x.test",
+		"a.plus.test", "x.star.test", "one.two.three.four.five.six.seven.eight.nine.ten.a.b.c.d.e.f.g.h.test", "kw.set",
+		"re77", "and7.test", "or.test", "x.sub.test", "nothing.example",
+		"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.b" };
+	static const char *const ips[] = { "1.2.3.4", "10.1.1.1", "100.64.1.1", "172.20.0.1", "192.168.7.7", "2001:db8::1",
+		"2400:1::1", "::1" };
 	unsigned long before;
 	int walks = 0, hits = 0;
 	struct kit k;
@@ -97,7 +99,8 @@ test_rules_walk_allocates_nothing(void **state)
 		fail_msg("%s", k.err.text);
 	load(&k, "d", IMAGE_DOMAIN, "+.plus.test\n*.star.test\nx.*.*.mid.test\n");
 	load(&k, "i", IMAGE_IPCIDR, "100.64.0.0/10\n2400:1::/32\n2400:2::1/128\n");
-	load(&k, "c", IMAGE_CLASSICAL, "DOMAIN-KEYWORD,kw.\nDOMAIN-REGEX,^(re)+[0-9]{1,3}$\nDST-PORT,99\nIP-CIDR,3.0.0.0/8,no-resolve\n");
+	load(&k, "c", IMAGE_CLASSICAL,
+	    "DOMAIN-KEYWORD,kw.\nDOMAIN-REGEX,^(re)+[0-9]{1,3}$\nDST-PORT,99\nIP-CIDR,3.0.0.0/8,no-resolve\n");
 	before = allocations;
 	free(malloc(1));
 	assert_int_not_equal(allocations, before);	/* it does count */

@@ -70,7 +70,8 @@ limit_of(const char *value)
 static void
 test_memory_parse(void **state)
 {
-	static const char *const bad[] = { "5", "1M", "4095K", "12Q", "''", "-1", "-5M", "1.5G", "M", "99999999999999999999", "20000000G", "9M9", "[1]" };
+	static const char *const bad[] = { "5", "1M", "4095K", "12Q", "''", "-1", "-5M", "1.5G", "M", "99999999999999999999",
+		"20000000G", "9M9", "[1]" };
 
 	(void)state;
 	assert_int_equal(limit_of("0"), 0);
@@ -189,7 +190,10 @@ main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_memory_parse), T(test_memory_sheds_new_ones_only), T(test_memory_asks_for_a_successor), T(test_memory_counts_back),
+		T(test_memory_parse),
+		T(test_memory_sheds_new_ones_only),
+		T(test_memory_asks_for_a_successor),
+		T(test_memory_counts_back),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* supervisor/helper/sockdiag.c and local.c: the question's bytes, answers recorded from a kernel, and answers that no kernel sends. */
+/* supervisor/helper/sockdiag.c and local.c: the question's bytes, answers recorded from a kernel, and answers that no kernel
+ * sends. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -149,7 +150,11 @@ static void
 test_read_walk(void **state)
 {
 	struct msg_find q = question(false, "127.0.0.1", TCP_PORT, NULL, 0);
-	struct inet_diag_msg other = { .idiag_family = AF_INET, .idiag_state = 1, .idiag_inode = 5, .id.idiag_sport = htons(TCP_PORT) }, hit = other;
+	struct inet_diag_msg other = { .idiag_family = AF_INET,
+		.idiag_state = 1,
+		.idiag_inode = 5,
+		.id.idiag_sport = htons(TCP_PORT) },
+			     hit = other;
 	struct nlmsgerr none = { .error = -ENOENT }, busy = { .error = -EBUSY };
 	struct sock_owner o = { 0 };
 	uint8_t b[512];
@@ -272,7 +277,8 @@ test_find_own_sockets(void **state)
 	assert_int_equal(sockdiag_find(diag, &nobody, &o), -E_NOTFOUND);
 	for (size_t i = 0; i < countof(cases); i++) {
 		union sockaddr_any own, far;
-		int a = bound(cases[i].family, cases[i].type, cases[i].own, &own), b = bound(cases[i].family, cases[i].type, cases[i].far, &far);
+		int a = bound(cases[i].family, cases[i].type, cases[i].own, &own),
+		    b = bound(cases[i].family, cases[i].type, cases[i].far, &far);
 
 		if (a == -1 || b == -1)		/* no IPv6 here */
 			continue;
@@ -325,7 +331,8 @@ test_local_addresses(void **state)
 static void
 test_local_answers_damaged(void **state)
 {
-	struct rtmsg r = { .rtm_family = AF_INET, .rtm_type = RTN_LOCAL }, other = { .rtm_family = AF_INET, .rtm_type = RTN_UNICAST };
+	struct rtmsg r = { .rtm_family = AF_INET, .rtm_type = RTN_LOCAL },
+		     other = { .rtm_family = AF_INET, .rtm_type = RTN_UNICAST };
 	struct nlmsgerr e = { .error = -ENETUNREACH };
 	uint8_t b[128];
 	size_t n = put_message(b, RTM_NEWROUTE, 0, &r, sizeof r);

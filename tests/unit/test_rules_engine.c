@@ -236,7 +236,8 @@ test_rules_walk_sub_rules(void **state)
 	struct meta m = to("a.sub.test", NULL, 1);
 
 	(void)state;
-	open_rules(&k, "sub-rules:\n"
+	open_rules(&k,
+	    "sub-rules:\n"
 	    "  subs: ['DOMAIN,a.sub.test,a', 'DST-PORT,6300,b', 'SUB-RULE,(DOMAIN-SUFFIX,deep.sub.test),more', 'DOMAIN,last.deep.sub.test,a']\n"
 	    "  more: ['DOMAIN,q.deep.sub.test,b', 'DOMAIN,p.deep.sub.test,PASS']\n"
 	    "rules: ['SUB-RULE,(DOMAIN-SUFFIX,sub.test),subs', 'DOMAIN,p.deep.sub.test,REJECT', 'MATCH,DIRECT']\n");

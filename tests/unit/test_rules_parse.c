@@ -228,7 +228,8 @@ test_rules_parse_sub_rules(void **state)
 	(void)state;
 	fails("sub-rules: {s: ['SUB-RULE,(DOMAIN,a),s']}\nrules: ['SUB-RULE,(DOMAIN,a),s']\n",
 	    "sub-rule error: circular references [s->s]", 0);
-	fails("sub-rules: {a: ['MATCH,a', 'SUB-RULE,(DOMAIN,a),b'], b: ['SUB-RULE,(DOMAIN,a),c'], c: ['SUB-RULE,(DOMAIN,a),b']}\n",
+	fails(
+	    "sub-rules: {a: ['MATCH,a', 'SUB-RULE,(DOMAIN,a),b'], b: ['SUB-RULE,(DOMAIN,a),c'], c: ['SUB-RULE,(DOMAIN,a),b']}\n",
 	    "sub-rule error: circular references [a->b->c->b]", 0);
 	fails("sub-rules: {s: ['MATCH,a']}\nrules: ['SUB-RULE,(DOMAIN,a)(DOMAIN,b),s']\n",
 	    "rules[0] [SUB-RULE,(DOMAIN,a)(DOMAIN,b),s] error: Sub-Rule rule must contain one rule", 2);

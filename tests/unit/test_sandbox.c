@@ -126,7 +126,8 @@ test_rules_helper_opens_directories_only(void **state)
 		assert_int_equal(c->op, COND_BITS);
 		assert_int_equal(c->arg, 2);
 		assert_int_equal(c->value, O_DIRECTORY);
-		assert_int_equal(c->mask & (O_DIRECTORY | O_ACCMODE | O_CREAT | O_TRUNC | O_TMPFILE), O_DIRECTORY | O_ACCMODE | O_CREAT | O_TRUNC | O_TMPFILE);
+		assert_int_equal(c->mask & (O_DIRECTORY | O_ACCMODE | O_CREAT | O_TRUNC | O_TMPFILE),
+		    O_DIRECTORY | O_ACCMODE | O_CREAT | O_TRUNC | O_TMPFILE);
 	}
 	assert_int_equal(rows, 1);
 }

@@ -187,7 +187,8 @@ test_http_connect(void **state)
 	(void)state;
 	script_listen(&server);
 	script_go(&server, steps, 2, true);
-	load(&k, "proxies: [{name: a, type: http, server: 127.0.0.1, port: PORT, username: u, password: pw, headers: {X-A: b}}]", server.port);
+	load(&k, "proxies: [{name: a, type: http, server: 127.0.0.1, port: PORT, username: u, password: pw, headers: {X-A: b}}]",
+	    server.port);
 	dial(&k, &seen, "a", &example);
 	assert_true(seen.open);
 	assert_int_equal(read_some(&k, seen.s, in, sizeof(in)), 5);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* supervisor/adopt.c: the state over an execve: what is written is read as it was, byte for byte when written again; what is damaged, cut, of another
- * version, another process's or contradictory is refused, whatever byte it is. */
+/* supervisor/adopt.c: the state over an execve: what is written is read as it was, byte for byte when written again; what is
+ * damaged, cut, of another version, another process's or contradictory is refused, whatever byte it is. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -107,7 +107,9 @@ add_generation(struct sup *s, uint32_t number, enum generation_state state, int 
 	g->born = 1000.5 + number;
 	g->failures[0] = 2;
 	g->tree_fd = memfd_from("tree", "a: 1", 4);
-	g->opts = (struct msg_job_done){ .workers = 2, .stop_grace_ms = 3, .drain_timeout_s = 4, .max_generations = 5, .flags = 1, .external_ui = "ui" };
+	g->opts = (struct msg_job_done){
+		.workers = 2, .stop_grace_ms = 3, .drain_timeout_s = 4, .max_generations = 5, .flags = 1, .external_ui = "ui"
+	};
 	str_copy(g->build, sizeof g->build, "0.1");
 	list_append(&s->generations, &g->link);
 	return g;

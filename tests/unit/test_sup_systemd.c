@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* supervisor/systemd.c against a notify socket of ours, and supervisor/inherit.c with descriptors put where a service manager puts them. */
+/* supervisor/systemd.c against a notify socket of ours, and supervisor/inherit.c with descriptors put where a service manager
+ * puts them. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -360,7 +361,8 @@ give(const char *name, int fd)
 	given[n_given++] = fd;
 }
 
-/* Moves them to 3, 4 ... as execve after sd_listen_fds(3) finds them; what the test has there is out of the way for the moment. */
+/* Moves them to 3, 4 ... as execve after sd_listen_fds(3) finds them; what the test has there is out of the way for the
+ * moment. */
 static void
 take(int pid_off)
 {
@@ -410,7 +412,8 @@ static int
 bound(struct msg_listen *k, int v6only)
 {
 	union sockaddr_any a;
-	int family = k->ip.family == 4 ? AF_INET : AF_INET6, fd = socket(family, (k->kind == LISTEN_UDP ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC, 0);
+	int family = k->ip.family == 4 ? AF_INET : AF_INET6,
+	    fd = socket(family, (k->kind == LISTEN_UDP ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC, 0);
 	socklen_t len = k->ip.family == 4 ? ip_to_sockaddr(&a, &k->ip, k->port) : ip_to_sockaddr6(&a, &k->ip, k->port);
 	int only = v6only == -1 ? k->ip.family == 6 : v6only;
 	struct ip ip;
@@ -537,7 +540,8 @@ test_inherit_stored_slots_in_order(void **state)
 	assert_string_equal(heard(NULL), "");		/* they keep their names in the store */
 }
 
-/* Stored by a key with other flags: the old name leaves the store. A socket of a unit at the same address is not mixed with stored ones. */
+/* Stored by a key with other flags: the old name leaves the store. A socket of a unit at the same address is not mixed with
+ * stored ones. */
 static void
 test_inherit_stored_under_another_name(void **state)
 {

@@ -238,7 +238,8 @@ static void
 test_yaml_load_bad_merges(void **state)
 {
 	static const char want[] = "map merge requires map or sequence of maps as the value";
-	static const char *const bad[] = { "a: {<<: 1}", "a: {<<: }", "a: {<<: [1]}", "a: {<<: [[{b: 1}]]}", "b: &b 1\na: {<<: *b}" };
+	static const char *const bad[] = { "a: {<<: 1}", "a: {<<: }", "a: {<<: [1]}", "a: {<<: [[{b: 1}]]}",
+		"b: &b 1\na: {<<: *b}" };
 
 	(void)state;
 	for (size_t i = 0; i < countof(bad); i++)
@@ -268,7 +269,8 @@ test_yaml_load_double_keys(void **state)
 	(void)state;
 	refuses("port: 1\nport: 2\n", "yaml: unmarshal errors:\n  line 2: mapping key \"port\" already defined at line 1", 2, 1);
 	refuses("a:\n  x:\n    - 1\n  'x': 2\n", "yaml: unmarshal errors:\n  line 4: mapping key \"x\" already defined at line 2", 4, 3);
-	refuses("\"q\\\"\\n\": 1\n\"q\\\"\\n\": 1\n", "yaml: unmarshal errors:\n  line 2: mapping key \"q\\\"?\" already defined at line 1", 2, 1);
+	refuses("\"q\\\"\\n\": 1\n\"q\\\"\\n\": 1\n",
+	    "yaml: unmarshal errors:\n  line 2: mapping key \"q\\\"?\" already defined at line 1", 2, 1);
 	for (int i = 0; i < 1000; i++)		/* past the size from which maps are hashed */
 		add(&t, "k%d: {a: 1}\n", i);
 	add(&t, "k3: 1\n");
@@ -362,7 +364,8 @@ test_yaml_load_depth(void **state)
 	add(&t, "a0: &a0 [1]\n");		/* each level deeper by one alias, never deep in the text */
 	for (int i = 1; i < 100; i++)
 		add(&t, "a%d: &a%d [*a%d]\n", i, i, i - 1);
-	assert_string_equal(refusal_n(t.p, t.n, E_LIMIT).text + strlen("yaml: line 1: "), "aliases expand to more than 64 levels (limit)");
+	assert_string_equal(
+	    refusal_n(t.p, t.n, E_LIMIT).text + strlen("yaml: line 1: "), "aliases expand to more than 64 levels (limit)");
 	free(t.p);
 }
 
@@ -444,8 +447,9 @@ test_yaml_load_huge(void **state)
 	(void)state;
 	add(&t, "proxies:\n");
 	for (int i = 0; i < 60000; i++)
-		add(&t, "  - {name: node-%d, type: ss, server: host%d.example.com, port: %d, cipher: aes-128-gcm, password: 'p%d'}\n", i, i,
-		    i % 60000, i);
+		add(&t,
+		    "  - {name: node-%d, type: ss, server: host%d.example.com, port: %d, cipher: aes-128-gcm, password: 'p%d'}\n",
+		    i, i, i % 60000, i);
 	add(&t, "hosts:\n");
 	for (int i = 0; i < 60000; i++)
 		add(&t, "  some-host-name-%d.example.org: 10.%d.%d.1\n", i, i / 256, i % 256);
@@ -503,7 +507,8 @@ test_settings_read_errors(void **state)
 		{ "sluice:\n  start-with-last-good: 1", "start-with-last-good", "line 2: cannot unmarshal !!int `1` into bool" },
 		{ "sluice: {stop-grace: [1]}", "stop-grace", "line 1: cannot unmarshal !!seq into string" },
 	};
-	static const char *const durations[] = { "5x", "-1", "1.5", "''", "s", "5s3", "3601s", "99999999999999999999", "9223372036854775807d" };
+	static const char *const durations[] = { "5x", "-1", "1.5", "''", "s", "5s3", "3601s", "99999999999999999999",
+		"9223372036854775807d" };
 	struct msg_job_done s;
 	struct doc d;
 

@@ -118,7 +118,8 @@ next_line(struct cursor *c, struct http1_text *out)
 static int
 parse_version(struct http1_text t, uint8_t *minor)
 {
-	if (t.n != 8 || memcmp(t.p, "HTTP/", 5) != 0 || t.p[6] != '.' || t.p[5] < '0' || t.p[5] > '9' || t.p[7] < '0' || t.p[7] > '9')
+	if (t.n != 8 || memcmp(t.p, "HTTP/", 5) != 0 || t.p[6] != '.' || t.p[5] < '0' || t.p[5] > '9' || t.p[7] < '0' ||
+	    t.p[7] > '9')
 		return -E_PROTO;
 	if (t.p[5] != '1')
 		return -E_UNSUP;
@@ -252,8 +253,8 @@ connection_says(const struct http1_head *h, const char *token)
 bool
 http1_is_hop(const struct http1_head *h, int i)
 {
-	static const char *const hop[] = { "Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authorization", "Proxy-Authenticate",
-		"Proxy-Authentication-Info", "TE", "Upgrade" };
+	static const char *const hop[] = { "Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authorization",
+		"Proxy-Authenticate", "Proxy-Authentication-Info", "TE", "Upgrade" };
 	static const char *const kept[] = { "Content-Length", "Transfer-Encoding", "Host" };
 	struct http1_text name = h->h[i].name;
 	size_t k;
@@ -305,7 +306,8 @@ parse_framing(struct http1_head *h, enum http1_framing none)
 			return -E_PROTO;
 		h->framing = h->length > 0 ? HTTP1_LENGTH : HTTP1_EMPTY;
 	}
-	h->keep_alive = h->minor == 0 ? connection_says(h, "keep-alive") && !connection_says(h, "close") : !connection_says(h, "close");
+	h->keep_alive =
+	    h->minor == 0 ? connection_says(h, "keep-alive") && !connection_says(h, "close") : !connection_says(h, "close");
 	h->upgrade = h->minor > 0 && connection_says(h, "upgrade") && http1_find(h, "Upgrade") != NULL;
 	return 0;
 }

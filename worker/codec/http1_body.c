@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Where an HTTP/1 body ends: RFC 9112 6 and 7.1. Walks along bytes that are passed on or decoded by the caller; keeps no bytes itself. See http1.h. */
+/* Where an HTTP/1 body ends: RFC 9112 6 and 7.1. Walks along bytes that are passed on or decoded by the caller; keeps no bytes
+ * itself. See http1.h. */
 #include "worker/codec/http1.h"
 
 #include <string.h>

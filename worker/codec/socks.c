@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* SOCKS messages, see socks.h. RFC 1928 (SOCKS5), RFC 1929 (user name and password); SOCKS4: "SOCKS: A protocol for TCP proxy across
- * firewalls", and "SOCKS 4A: A Simple Extension to SOCKS 4 Protocol". No state, no I/O, no allocation. */
+/* SOCKS messages, see socks.h. RFC 1928 (SOCKS5), RFC 1929 (user name and password); SOCKS4: "SOCKS: A protocol for TCP proxy
+ * across firewalls", and "SOCKS 4A: A Simple Extension to SOCKS 4 Protocol". No state, no I/O, no allocation. */
 #include "worker/codec/socks.h"
 
 #include <string.h>
@@ -402,8 +402,8 @@ socks5_err_from_rep(uint8_t rep)
 const char *
 socks5_rep_text(uint8_t rep)
 {
-	static const char *const texts[] = { "succeeded", "general failure", "not allowed by ruleset", "network unreachable", "host unreachable",
-		"connection refused", "TTL expired", "command not supported", "address type not supported" };
+	static const char *const texts[] = { "succeeded", "general failure", "not allowed by ruleset", "network unreachable",
+		"host unreachable", "connection refused", "TTL expired", "command not supported", "address type not supported" };
 
 	return rep < sizeof(texts) / sizeof(texts[0]) ? texts[rep] : "unknown reply";
 }

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* SOCKS4, SOCKS4a and SOCKS5 messages, both ends: RFC 1928, RFC 1929, the SOCKS4 protocol note and its 4A addition. Used by inbound/socks.c,
- * outbound/socks5.c and whoever writes addresses in the same form. Pure: no state, no I/O; every parser looks at the bytes so far and answers
+/* SOCKS4, SOCKS4a and SOCKS5 messages, both ends: RFC 1928, RFC 1929, the SOCKS4 protocol note and its 4A addition. Used by
+ * inbound/socks.c, outbound/socks5.c and whoever writes addresses in the same form. Pure: no state, no I/O; every parser looks
+ * at the bytes so far and answers
  *
  *   > 0          the message is complete and this many bytes long
  *   -E_AGAIN     more bytes are needed
  *   -E_PROTO     it is no such message (or what the function says)
  *
- * so a caller keeps the bytes of one unfinished message, at most SOCKS_MESSAGE_MAX. Writers answer the length written; the buffer must hold the
- * bound stated. Texts in parsed messages point into the input and are not terminated. */
+ * so a caller keeps the bytes of one unfinished message, at most SOCKS_MESSAGE_MAX. Writers answer the length written; the
+ * buffer must hold the bound stated. Texts in parsed messages point into the input and are not terminated. */
 #ifndef SLUICE_WORKER_CODEC_SOCKS_H
 #define SLUICE_WORKER_CODEC_SOCKS_H
 
@@ -35,8 +36,8 @@ struct socks_addr {			/* ATYP DST.ADDR DST.PORT */
 	uint16_t port;
 };
 
-/* ---- ATYP form alone (RFC 1928 5). -E_UNSUP for an unknown ATYP, -E_PROTO for an empty name or one with a NUL. A name that is an address literal
- * comes back as that address. */
+/* ---- ATYP form alone (RFC 1928 5). -E_UNSUP for an unknown ATYP, -E_PROTO for an empty name or one with a NUL. A name that
+ * is an address literal comes back as that address. */
 int socks_addr_parse(const uint8_t *p, size_t n, struct socks_addr *out);
 /* At most SOCKS_ADDR_MAX bytes. -E_INVAL for a name of more than 255 bytes, or when there is neither name nor address. */
 int socks_addr_write(uint8_t *out, const struct socks_addr *a);
@@ -80,8 +81,8 @@ int socks5_reply_parse(const uint8_t *p, size_t n, uint8_t *rep, struct socks_ad
 int socks5_err_from_rep(uint8_t rep);	/* REP -> positive E_*, 0 for success */
 const char *socks5_rep_text(uint8_t rep);
 
-/* ---- UDP, RFC 1928 7: header length, the payload follows. -E_UNSUP: FRAG is not 0 (we reassemble nothing) or an unknown ATYP; -E_PROTO also when cut
- * short: a datagram has no more to come. */
+/* ---- UDP, RFC 1928 7: header length, the payload follows. -E_UNSUP: FRAG is not 0 (we reassemble nothing) or an unknown
+ * ATYP; -E_PROTO also when cut short: a datagram has no more to come. */
 int socks5_udp_parse(const uint8_t *p, size_t n, struct socks_addr *to);
 int socks5_udp_write(uint8_t out[static SOCKS5_UDP_HEADER_MAX], const struct socks_addr *from);
 

@@ -136,8 +136,8 @@ enum { CONN_FDS_MAX = 6, CONN_MOVE_BYTES = 8192, CONN_MOVE_MAX = 15000 };
 int conn_freeze(struct conn *c, struct wire *out, int *fds);
 struct conn *conn_thaw(struct worker *w, struct wire *in, const int *fds, int nfds);
 
-/* dispatch.c: shared with UDP: fills c->rule and looks names and programs up; done(c, outbound or NULL = drop, err) once, possibly later,
- * possibly from inside. */
+/* dispatch.c: shared with UDP: fills c->rule and looks names and programs up; done(c, outbound or NULL = drop, err) once,
+ * possibly later, possibly from inside. */
 void conn_route(struct conn *c, route_cb *done);
 void route_cancel(struct conn *c);
 /* "[TCP] src:port --> host:port match Rule(payload) using Chain" at info, or the failure at warning with why, as spec/api.md

@@ -76,7 +76,8 @@ kind_of(const struct conn *c)
 		return udp_routed(c) ? MOVE_UDP : MOVE_PACKETS;
 	if (c->control)
 		return movable(c->in) ? MOVE_CONTROL : MOVE_NONE;
-	return c->state == CONN_RELAY && !c->dir[0].sealed && !c->dir[1].sealed && movable(c->in) && movable(c->out) ? MOVE_RELAY :
+	return c->state == CONN_RELAY && !c->dir[0].sealed && !c->dir[1].sealed && movable(c->in) && movable(c->out) ?
+	    MOVE_RELAY :
 	    MOVE_NONE;
 }
 

@@ -35,8 +35,8 @@ struct udp_session *udp_session_insert(const struct udp_client *k, struct conn *
 void udp_session_attach(struct udp_session *s, struct dgram *d);
 socklen_t udp_client_sockaddr(const struct udp_client *k, union sockaddr_any *sa);
 
-/* udp_move.c, for move.c. A session that is not routed yet moves as its packets (udp_freeze_early, no fds), one that is as its packet side. 0 or a
- * number of fds, or -E_*: nothing was given up. */
+/* udp_move.c, for move.c. A session that is not routed yet moves as its packets (udp_freeze_early, no fds), one that is as its
+ * packet side. 0 or a number of fds, or -E_*: nothing was given up. */
 bool udp_routed(const struct conn *c);
 int udp_freeze(struct conn *c, struct wire *w, int *fds);
 int udp_freeze_early(struct conn *c, struct wire *w);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* UDP sessions as bytes and fds: see move.c, which calls it. Such a session is a NAT entry (port, client, source of the answers) and the packet side
- * that talks to the remotes. It is found by its port's address and slot at the other process, because that is where the client's
- * datagrams arrive. Owns nothing. */
+/* UDP sessions as bytes and fds: see move.c, which calls it. Such a session is a NAT entry (port, client, source of the
+ * answers) and the packet side that talks to the remotes. It is found by its port's address and slot at the other process,
+ * because that is where the client's datagrams arrive. Owns nothing. */
 #include "worker/core/udp_impl.h"
 
 #include <stdlib.h>

@@ -329,7 +329,8 @@ is_proxied(const struct carrier *c)
 {
 	struct gen *g = c->r->gen;
 
-	return !c->rules && c->conf->via != NULL && g->dns_hooks.via != NULL && g->dns_hooks.via(g, c->conf->via) == DNS_VIA_PROXY;
+	return !c->rules && c->conf->via != NULL && g->dns_hooks.via != NULL &&
+	    g->dns_hooks.via(g, c->conf->via) == DNS_VIA_PROXY;
 }
 
 static struct stream *

@@ -213,7 +213,8 @@ index_find(const struct fake_pool *p, const char *name, size_t n)
 
 		if (i == 0)
 			break;
-		if (i > FAKE_SLOTS || t->slot[i - 1].len != n || memcmp(t->slot[i - 1].name, name, n < FAKE_NAME ? n : FAKE_NAME) != 0)
+		if (i > FAKE_SLOTS || t->slot[i - 1].len != n ||
+		    memcmp(t->slot[i - 1].name, name, n < FAKE_NAME ? n : FAKE_NAME) != 0)
 			continue;
 		copy_slot(t, i - 1, &c);
 		if (memcmp(c.name, name, n) == 0)
@@ -416,7 +417,8 @@ fake_pool_start(struct fake_pool *p, uint32_t generation)
 	(void)lock(p, true);
 	if (memcmp(p->t->magic, magic, sizeof(magic)) != 0) {
 		if (memcmp(p->t->magic, (char[sizeof(magic)]){ 0 }, sizeof(magic)) != 0)	/* zeros: a new one */
-			log_warn("sluice.fakeip%s: the stored fake addresses cannot be read, they start anew", p->range.ip.family == 6 ? "6" : "");
+			log_warn("sluice.fakeip%s: the stored fake addresses cannot be read, they start anew",
+			    p->range.ip.family == 6 ? "6" : "");
 		memset(p->t->slot, 0, sizeof(p->t->slot));
 		p->t->cursor = p->t->next_tail = 0;
 		memcpy(p->t->magic, magic, sizeof(magic));

@@ -12,7 +12,8 @@ enum {
 	HOSTS_SYSTEM_MAX = 262144	/* names taken from the system's hosts file; the rest is ignored with a warning */
 };
 
-/* The text of the system's hosts file (hosts(5)), asked after the configured entries, instead of any before. After hosts_parse(). */
+/* The text of the system's hosts file (hosts(5)), asked after the configured entries, instead of any before. After
+ * hosts_parse(). */
 void hosts_set_system(struct gen *g, const char *text, size_t n);
 void hosts_free(struct gen *g);
 

@@ -418,7 +418,8 @@ follower_open(struct link *l, int fd)
 		l->followers[i] = f;
 		f->link = l;
 		loop_task_init(&f->grave, follower_bury);
-		peer_open(&f->peer, l->r->loop->ev, fd, "DNS follower", follower_table, countof(follower_table), f, on_follower_gone);
+		peer_open(
+		    &f->peer, l->r->loop->ev, fd, "DNS follower", follower_table, countof(follower_table), f, on_follower_gone);
 		f->peer.state = CH_SERVING;
 		return 0;
 	}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Name resolution for rules, dials and servers: asynchronous, cached, a question in flight once however many ask it; hosts first, then
- * the configured name servers, without dns: those of resolv.conf. */
+/* Name resolution for rules, dials and servers: asynchronous, cached, a question in flight once however many ask it; hosts
+ * first, then the configured name servers, without dns: those of resolv.conf. */
 #ifndef SLUICE_WORKER_DNS_RESOLVER_H
 #define SLUICE_WORKER_DNS_RESOLVER_H
 
@@ -27,7 +27,8 @@ struct resolve_req {		/* embedded by who asks; zero it first */
 	int n, err;
 };
 
-/* dns: and hosts: sections validated whole (spec/config.md 3, 4), also where the full DNS will work later; keys not yet working are warned about. */
+/* dns: and hosts: sections validated whole (spec/config.md 3, 4), also where the full DNS will work later; keys not yet
+ * working are warned about. */
 int hosts_parse(struct gen *g, const struct cfg_node *root, struct cfg_err *err);
 int dns_parse(struct gen *g, const struct cfg_node *root, struct cfg_err *err);
 /* resolv.conf and /etc/hosts texts come from the supervisor by priv_open() while CONFIGURING; then no more files. 0 or -E_*. */
@@ -60,7 +61,8 @@ void resolver_query_cancel(struct dns_wait *w);		/* no done after; idempotent */
 /* Ends every question without calling anybody back and frees what is not the arena's. For tests and the end of a process. */
 void resolver_stop(struct gen *g);
 
-/* hosts.c: addresses of a hosts entry, aliases followed: number, 0 = none; *alias the final name when it is one without addresses here. */
+/* hosts.c: addresses of a hosts entry, aliases followed: number, 0 = none; *alias the final name when it is one without
+ * addresses here. */
 int hosts_find(const struct gen *g, const char *host, struct ip *out, int max, const char **alias);
 
 #endif

@@ -14,7 +14,8 @@
 enum {
 	DNS_SERVE_QUESTIONS_MAX = 4096,	/* in flight: beyond it one over UDP is dropped and counted, one over TCP gets SERVFAIL */
 	DNS_SERVE_CLIENTS_MAX = 256,	/* TCP: beyond it connections wait in the listener's queue */
-	/* of one address (IPv6: /64), or of few that a hash takes for one: others find room. Beyond it as above, and a connection is closed */
+	/* of one address (IPv6: /64), or of few that a hash takes for one: others find room. Beyond it as above, and a
+	 * connection is closed */
 	DNS_SERVE_SOURCE_QUESTIONS = DNS_SERVE_QUESTIONS_MAX / 2, DNS_SERVE_SOURCE_CLIENTS = DNS_SERVE_CLIENTS_MAX / 2,
 	DNS_SERVE_PER_CLIENT = 64,	/* in flight of one TCP client: beyond it nothing is read from it */
 	DNS_SERVE_IDLE_MS = 10000,	/* of a TCP client: without a whole question read or a byte of an answer taken */

@@ -64,7 +64,8 @@ read_reverse(const char *name, struct ip *ip)
 	int end = 0;
 
 	if (str_ends(name, ".in-addr.arpa") && n < sizeof(text)) {
-		if (sscanf(name, "%3u.%3u.%3u.%3u%n", &b[3], &b[2], &b[1], &b[0], &end) != 4 || !str_equal(name + end, ".in-addr.arpa"))
+		if (sscanf(name, "%3u.%3u.%3u.%3u%n", &b[3], &b[2], &b[1], &b[0], &end) != 4 ||
+		    !str_equal(name + end, ".in-addr.arpa"))
 			return false;
 		snprintf(text, sizeof(text), "%u.%u.%u.%u", b[0], b[1], b[2], b[3]);
 		return ip_parse(ip, text) == 0;

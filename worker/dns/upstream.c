@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The lists of name servers that the configuration names, made ready to be asked. Called by resolver_start(), and again when
- * resolv.conf has changed: connections stay. Everything is in the resolver or the generation's arena. A list that was written but of which no server can be asked stays empty, and
- * questions for it fail: they never go to other servers than those the configuration means. */
+ * resolv.conf has changed: connections stay. Everything is in the resolver or the generation's arena. A list that was written
+ * but of which no server can be asked stays empty, and questions for it fail: they never go to other servers than those the
+ * configuration means. */
 #include "common/log.h"
 #include "common/strutil.h"
 #include "worker/dns/carrier.h"

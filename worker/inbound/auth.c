@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Who may use an inbound: lan-allowed-ips and lan-disallowed-ips, skip-auth-prefixes, authentication and users of listeners: items (spec/config.md 2).
- * Called by listen.c before a conn exists and by the handshakes of http.c and socks.c. Owns nothing. */
+/* Who may use an inbound: lan-allowed-ips and lan-disallowed-ips, skip-auth-prefixes, authentication and users of listeners:
+ * items (spec/config.md 2). Called by listen.c before a conn exists and by the handshakes of http.c and socks.c. Owns nothing. */
 #include <string.h>
 
 #include "common/strutil.h"

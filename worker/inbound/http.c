@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Inbound HTTP proxy: what the heads of requests and answers mean and how they are passed on. RFC 9110, RFC 9112; CONNECT and plain requests with an
- * absolute URI; Basic credentials (RFC 7617). Called by listen.c, mixed.c and http_gateway.c, which moves the bytes and owns everything. */
+/* Inbound HTTP proxy: what the heads of requests and answers mean and how they are passed on. RFC 9110, RFC 9112; CONNECT and
+ * plain requests with an absolute URI; Basic credentials (RFC 7617). Called by listen.c, mixed.c and http_gateway.c, which
+ * moves the bytes and owns everything. */
 #include "worker/inbound/http.h"
 
 #include <stdio.h>
@@ -121,7 +122,8 @@ begin_connect(struct session *se, const struct http1_head *h, size_t len, const 
 	uint16_t port;
 	int rc;
 
-	if (h->framing != HTTP1_EMPTY || http1_parse_authority(h->target, &host, &port) != 0 || conn_set_host(c, host.p, host.n) != 0) {
+	if (h->framing != HTTP1_EMPTY || http1_parse_authority(h->target, &host, &port) != 0 ||
+	    conn_set_host(c, host.p, host.n) != 0) {
 		http_refuse(se, 400, false);
 		return 0;
 	}
@@ -393,6 +395,9 @@ http_init(struct inbound *inb, const struct cfg_node *node, struct cfg_err *err)
 	return 0;
 }
 
-const struct inbound_type inbound_http = {
-	.name = "http", .api_name = "HTTP", .needs = IN_STREAM, .size = sizeof(struct inbound), .init = http_init, .accept = http_accept
-};
+const struct inbound_type inbound_http = { .name = "http",
+	.api_name = "HTTP",
+	.needs = IN_STREAM,
+	.size = sizeof(struct inbound),
+	.init = http_init,
+	.accept = http_accept };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The life of an HTTP proxy client: see http_gateway.h for the model. Called by the client's stream and, through session_later(), by
- * itself at the end of a turn. Owns the session and its buffers. */
+/* The life of an HTTP proxy client: see http_gateway.h for the model. Called by the client's stream and, through
+ * session_later(), by itself at the end of a turn. Owns the session and its buffers. */
 #include "worker/inbound/http_gateway.h"
 
 #include <stdlib.h>
@@ -285,7 +285,8 @@ server_gone(struct session *se)
 	}
 	session_drop(se);
 	if (se->used && !se->dial_failed && !se->interim && bytes_left(&se->answer) == 0) {
-		/* A kept-alive connection ended as we used it: the client sees the same and may repeat its request, RFC 9112 9.3.1. */
+		/* A kept-alive connection ended as we used it: the client sees the same and may repeat its request, RFC 9112
+		 * 9.3.1. */
 		session_end(se, CLOSE_FLUSH, BY_REMOTE);
 		return GONE;
 	}
@@ -446,7 +447,8 @@ on_client(struct stream *s, int events, void *arg)
 			stream_tell(&se->sub->s, ST_READ);
 		}
 	}
-	if (open && (events & ST_WRITE) != 0 && se->sub != NULL && (se->sub->s.wanted & ST_WRITE) != 0 && bytes_left(&se->out) == 0)
+	if (open && (events & ST_WRITE) != 0 && se->sub != NULL && (se->sub->s.wanted & ST_WRITE) != 0 &&
+	    bytes_left(&se->out) == 0)
 		stream_tell(&se->sub->s, ST_WRITE);
 	session_run(se);
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* A client of the HTTP proxy. The conn that listen.c made stays in CONN_HANDSHAKE, unlisted, as the carrier of the client's stream; the session is its
- * hs. CONNECT makes that conn the proxied one and ends the session. Every other request goes to a conn of its own, whose `in` is a sub-stream that
- * the session provides: what is read from it is the rewritten requests, what is written into it are the answers; it serves all requests in a row to
- * one host, port and user. One request is handled at a time; bytes of the next ones wait in session.in.
+/* A client of the HTTP proxy. The conn that listen.c made stays in CONN_HANDSHAKE, unlisted, as the carrier of the client's
+ * stream; the session is its hs. CONNECT makes that conn the proxied one and ends the session. Every other request goes to a
+ * conn of its own, whose `in` is a sub-stream that the session provides: what is read from it is the rewritten requests, what
+ * is written into it are the answers; it serves all requests in a row to one host, port and user. One request is handled at a
+ * time; bytes of the next ones wait in session.in.
  *
  *   HEAD -> EXCHANGE -> HEAD ...    -> TUNNEL (after 101)    -> LAST -> LINGER -> DEAD
  *      \-> (refused, kept) -> HEAD

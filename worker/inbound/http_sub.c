@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The sub-stream of an HTTP proxy client: what the relay of a conn to a server sees of the session (http_gateway.h). Called by relays only.
- * Nothing is closed from inside an operation: it notes what happened and schedules session_run(). Owned by its conn. */
+/* The sub-stream of an HTTP proxy client: what the relay of a conn to a server sees of the session (http_gateway.h). Called by
+ * relays only. Nothing is closed from inside an operation: it notes what happened and schedules session_run(). Owned by its
+ * conn. */
 #include "worker/inbound/http_gateway.h"
 
 #include <stdlib.h>

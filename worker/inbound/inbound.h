@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* An inbound: one configured listener (top-level port, listeners: item, tunnel). A protocol is one file and one line in registry.c. */
+/* An inbound: one configured listener (top-level port, listeners: item, tunnel). A protocol is one file and one line in
+ * registry.c. */
 #ifndef SLUICE_WORKER_INBOUND_INBOUND_H
 #define SLUICE_WORKER_INBOUND_INBOUND_H
 
@@ -17,7 +18,8 @@ struct inbound_type {
 	void (*accept)(struct inbound *, struct conn *);	/* conn in CONN_HANDSHAKE, its stream open and unread; ends in conn_dispatch() or conn_close() */
 	/* One datagram of a client: parse and udp_input() on that port; p stays as it is until the batch's udp_flush(). */
 	void (*packet)(struct inbound *, struct udp_port *port, const union sockaddr_any *client, const struct ip *local, const uint8_t *p, size_t n);
-	/* Wraps an answer for the client: writes a header of at most UDP_HEADER_MAX bytes before the payload; its length, or -E_*. */
+	/* Wraps an answer for the client: writes a header of at most UDP_HEADER_MAX bytes before the payload; its length, or
+	 * -E_*. */
 	int (*wrap)(struct inbound *, const struct target *from, uint8_t *header);
 	void (*fini)(struct inbound *);
 };
@@ -70,8 +72,8 @@ extern const struct inbound_type *const inbound_types[];	/* registry.c, ended by
 
 /* parse.c: top-level ports, listeners:, tunnels:, authentication; makes gen->inbounds, binds nothing. */
 int inbounds_parse(struct gen *g, const struct cfg_node *root, struct cfg_err *err);
-/* The inbounds of the top-level ports anew from gen->general (PATCH of ports, allow-lan, bind-address), then all others as they are: the list that should
- * be; unchanged keys keep their struct. */
+/* The inbounds of the top-level ports anew from gen->general (PATCH of ports, allow-lan, bind-address), then all others as
+ * they are: the list that should be; unchanged keys keep their struct. */
 int inbounds_ports(struct gen *g, struct inbound **out, int max);
 /* listen.c: asks for the sockets (priv_listen) of one inbound, and starts or stops accepting. */
 int inbound_open(struct inbound *inb, char *why, size_t cap);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The sockets of an inbound: asked for from the supervisor, read in bounded batches, paused when file descriptors run out. Called by apply.c, patch.c and
- * drain.c; hands streams to inbound_type.accept and datagrams to inbound_type.packet. Owns the listener fds and the one set of receive buffers. */
+/* The sockets of an inbound: asked for from the supervisor, read in bounded batches, paused when file descriptors run out.
+ * Called by apply.c, patch.c and drain.c; hands streams to inbound_type.accept and datagrams to inbound_type.packet. Owns the
+ * listener fds and the one set of receive buffers. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -89,8 +90,12 @@ static void
 take(struct listener *l, int fd, const struct sockaddr *peer)
 {
 	struct inbound *inb = l->inbound;
-	struct conn_from from = { .inbound = inb, .in_name = inb->name, .special_proxy = inb->special_proxy, .special_rules = inb->special_rules,
-		.in_ip = l->local, .in_port = l->port };
+	struct conn_from from = { .inbound = inb,
+		.in_name = inb->name,
+		.special_proxy = inb->special_proxy,
+		.special_rules = inb->special_rules,
+		.in_ip = l->local,
+		.in_port = l->port };
 	union sockaddr_any local;
 	socklen_t len = sizeof(local);
 	struct stream *s;
@@ -135,7 +140,8 @@ on_accept(struct ev_loop *ev, ev_io *io, int revents)
 			starve(l->inbound, errno);
 			return;
 		}
-		/* EINVAL: it does not listen yet, or was shut down at the service's end. The others concern one connection (accept(2)). */
+		/* EINVAL: it does not listen yet, or was shut down at the service's end. The others concern one connection
+		 * (accept(2)). */
 		if (errno == EINVAL) {
 			rest(l->inbound);
 			return;
@@ -158,8 +164,12 @@ receive(int fd)
 
 	for (i = 0; i < PACKET_BATCH; i++) {
 		batch.iov[i] = (struct iovec){ batch.data[i], sizeof(batch.data[i]) };
-		batch.msg[i].msg_hdr = (struct msghdr){ .msg_name = &batch.peer[i], .msg_namelen = sizeof(batch.peer[i]), .msg_iov = &batch.iov[i],
-			.msg_iovlen = 1, .msg_control = batch.control[i], .msg_controllen = sizeof(batch.control[i]) };
+		batch.msg[i].msg_hdr = (struct msghdr){ .msg_name = &batch.peer[i],
+			.msg_namelen = sizeof(batch.peer[i]),
+			.msg_iov = &batch.iov[i],
+			.msg_iovlen = 1,
+			.msg_control = batch.control[i],
+			.msg_controllen = sizeof(batch.control[i]) };
 	}
 	return recvmmsg(fd, batch.msg, PACKET_BATCH, MSG_DONTWAIT, NULL);
 }
@@ -259,7 +269,8 @@ inbound_open(struct inbound *inb, char *why, size_t cap)
 {
 	int tcp[LISTEN_SLOTS_MAX], udp[LISTEN_SLOTS_MAX], n_tcp = 0, n_udp = 0, rc;
 	uint8_t tcp_slots[LISTEN_SLOTS_MAX], udp_slots[LISTEN_SLOTS_MAX];
-	bool stream = (inb->type->needs & IN_STREAM) != 0 && !inb->no_stream, dgram = (inb->type->needs & IN_DGRAM) != 0 && inb->udp;
+	bool stream = (inb->type->needs & IN_STREAM) != 0 && !inb->no_stream,
+	     dgram = (inb->type->needs & IN_DGRAM) != 0 && inb->udp;
 
 	ev_timer_init(&inb->resume, on_resume, 0.0, 0.0);
 	if (stream) {
@@ -388,8 +399,8 @@ inbound_return(struct inbound *inb, uint32_t index)
 
 /* ---- the end */
 
-/* Conns that carry nothing now and would hold the worker: HTTP clients between two requests (they have a deadline), and, but for a drain (then they
- * are handed over), control connections of UDP associations. */
+/* Conns that carry nothing now and would hold the worker: HTTP clients between two requests (they have a deadline), and, but
+ * for a drain (then they are handed over), control connections of UDP associations. */
 static void
 hurry(struct inbound *inb)
 {
@@ -422,7 +433,8 @@ void
 inbound_close(struct inbound *inb)
 {
 	struct msg_listen key = inb->key;
-	bool stream = (inb->type->needs & IN_STREAM) != 0 && !inb->no_stream, dgram = (inb->type->needs & IN_DGRAM) != 0 && inb->udp;
+	bool stream = (inb->type->needs & IN_STREAM) != 0 && !inb->no_stream,
+	     dgram = (inb->type->needs & IN_DGRAM) != 0 && inb->udp;
 	struct listener *l;
 
 	inbound_pause(inb);

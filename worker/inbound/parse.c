@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Makes the inbounds of a configuration: the top-level ports, listeners: and tunnels: (spec/config.md 2, 7; spec/protocols.md 3). Called by apply.c, and
- * for the top-level ports again by a live PATCH. Everything made lies in the generation's arena; no socket is opened here. What the reference knows and
- * sluice does not speak yet is named in the log and makes no inbound. */
+/* Makes the inbounds of a configuration: the top-level ports, listeners: and tunnels: (spec/config.md 2, 7; spec/protocols.md
+ * 3). Called by apply.c, and for the top-level ports again by a live PATCH. Everything made lies in the generation's arena; no
+ * socket is opened here. What the reference knows and sluice does not speak yet is named in the log and makes no inbound. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -99,8 +99,11 @@ int
 inbounds_ports(struct gen *g, struct inbound **out, int max)
 {
 	const struct general *c = &g->general;
-	const struct { const char *type, *name; int port; } ports[] = {
-		{ "http", "DEFAULT-HTTP", c->port }, { "socks", "DEFAULT-SOCKS", c->socks_port }, { "mixed", "DEFAULT-MIXED", c->mixed_port },
+	const struct { const char *type, *name; int port;
+	} ports[] = {
+		{ "http", "DEFAULT-HTTP", c->port },
+		{ "socks", "DEFAULT-SOCKS", c->socks_port },
+		{ "mixed", "DEFAULT-MIXED", c->mixed_port },
 	};
 	struct ip ip = { .family = 4, .b = { 127, 0, 0, 1 } };
 	struct inbound *inb, *same;
@@ -200,11 +203,13 @@ parse_ranges(struct ranges *out, const char *s, const struct cfg_node *at, struc
 		if (n == 0 || strcmp(first, "*") == 0)
 			continue;
 		if (out->n == RANGES_MAX)
-			return cfg_fail(err, at, "port", "intRanges error, too many ranges to use, maximum support %d ranges", RANGES_MAX);
+			return cfg_fail(
+			    err, at, "port", "intRanges error, too many ranges to use, maximum support %d ranges", RANGES_MAX);
 		second = strchr(first, '-');
 		if (second != NULL)
 			*second++ = '\0';
-		if (str_to_i64(str_trim(first), 0, 65535, &a) != 0 || str_to_i64(second != NULL ? str_trim(second) : first, 0, 65535, &b) != 0)
+		if (str_to_i64(str_trim(first), 0, 65535, &a) != 0 ||
+		    str_to_i64(second != NULL ? str_trim(second) : first, 0, 65535, &b) != 0)
 			return cfg_fail(err, at, "port", "intRanges error");
 		out->r[out->n].from = (uint16_t)(a < b ? a : b);
 		out->r[out->n++].to = (uint16_t)(a < b ? b : a);
@@ -272,8 +277,8 @@ parse_item(struct gen *g, const struct cfg_node *n, struct item *it, struct cfg_
 static bool
 is_known_type(const char *type)
 {
-	static const char *const known[] = { "redir", "tproxy", "tun", "shadowsocks", "vmess", "vless", "trojan", "anytls", "snell", "tuic",
-		"hysteria2", "hysteria2-realm", "mieru", "sudoku", "trusttunnel", "shadowquic" };
+	static const char *const known[] = { "redir", "tproxy", "tun", "shadowsocks", "vmess", "vless", "trojan", "anytls",
+		"snell", "tuic", "hysteria2", "hysteria2-realm", "mieru", "sudoku", "trusttunnel", "shadowquic" };
 	size_t i;
 
 	for (i = 0; i < countof(known); i++)
@@ -299,7 +304,8 @@ static void
 warn_keys(const struct cfg_node *n, int index, const struct inbound_type *t)
 {
 	static const char *const common[] = { "name", "type", "listen", "port", "udp", "users", "rule", "proxy" };
-	static const char *const unspoken[] = { "routing-mark", "certificate", "private-key", "client-auth-type", "client-auth-cert", "ech-key", NULL };
+	static const char *const unspoken[] = { "routing-mark", "certificate", "private-key", "client-auth-type",
+		"client-auth-cert", "ech-key", NULL };
 	const char *known[countof(common) + 16];
 	char where[32];
 	size_t i, k = 0;
@@ -456,7 +462,8 @@ parse_tunnel_text(struct gen *g, const struct cfg_node *n, struct cfg_err *err)
 		else
 			return cfg_fail(err, n, "tunnels", "invalid tunnel network %s", str_trim(part[0]));
 	}
-	return make_tunnel(g, n, tcp, udp, str_trim(part[1]), str_trim(part[2]), k == TUNNEL_PARTS ? str_trim(part[3]) : "", true, err);
+	return make_tunnel(
+	    g, n, tcp, udp, str_trim(part[1]), str_trim(part[2]), k == TUNNEL_PARTS ? str_trim(part[3]) : "", true, err);
 }
 
 static int
@@ -466,7 +473,8 @@ parse_tunnel_map(struct gen *g, const struct cfg_node *n, struct cfg_err *err)
 	const struct cfg_node *list;
 	bool tcp = false, udp = false;
 
-	if (cfg_list(cfg_get(n, "network"), "network", &list, err) != 0 || cfg_str(cfg_get(n, "address"), "address", &address, err) != 0 ||
+	if (cfg_list(cfg_get(n, "network"), "network", &list, err) != 0 ||
+	    cfg_str(cfg_get(n, "address"), "address", &address, err) != 0 ||
 	    cfg_str(cfg_get(n, "target"), "target", &target, err) != 0 || cfg_str(cfg_get(n, "proxy"), "proxy", &proxy, err) != 0)
 		return -E_INVAL;
 	cfg_each(item, list) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Inbound SOCKS4, 4a and 5 (RFC 1928, 1929): method and credentials, CONNECT, UDP ASSOCIATE; BIND is refused. Called by listen.c and mixed.c. Owns the
- * handshake record of a conn: a stage, and bytes only while a message is incomplete.
+/* Inbound SOCKS4, 4a and 5 (RFC 1928, 1929): method and credentials, CONNECT, UDP ASSOCIATE; BIND is refused. Called by
+ * listen.c and mixed.c. Owns the handshake record of a conn: a stage, and bytes only while a message is incomplete.
  *
  *   FIRST -> GREETING -> AUTH -> REQUEST -> conn_dispatch(), or -> the control connection of an association
  *        \-> SOCKS4 --------------------> conn_dispatch() */
@@ -126,8 +126,8 @@ socks_control(struct conn *c)
 	stream_want(c->in, ST_READ);
 }
 
-/* The UDP listener has the number of the TCP one, on whatever address the client reached it by. The conn stays in CONN_HANDSHAKE, unlisted and without
- * a deadline; a worker that drains hands it over. */
+/* The UDP listener has the number of the TCP one, on whatever address the client reached it by. The conn stays in
+ * CONN_HANDSHAKE, unlisted and without a deadline; a worker that drains hands it over. */
 static int
 associate(struct conn *c)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Inbound tunnel: a TCP and UDP port whose traffic goes to one target (spec/config.md 7, spec/protocols.md 3.2). Made by parse.c from tunnels: and from
- * listeners: items; called by listen.c. */
+/* Inbound tunnel: a TCP and UDP port whose traffic goes to one target (spec/config.md 7, spec/protocols.md 3.2). Made by
+ * parse.c from tunnels: and from listeners: items; called by listen.c. */
 #include "worker/inbound/tunnel.h"
 
 #include <string.h>

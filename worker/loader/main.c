@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* sluice-loader: one job, then exit. Started by the supervisor with its channel at fd 3 and the log channel at fd 4; has no
- * network and no file system, and what its input can do to it ends with it. Reads one MSG_JOB with the input's fd, answers with
- * MSG_JOB_DONE and the sealed tree, with MSG_IMAGE_DONE and the sealed image or list, or with MSG_CONF_ERR. Exit status: 0 when an
- * answer was sent. */
+ * network and no file system, and what its input can do to it ends with it. Reads one MSG_JOB with the input's fd, answers
+ * with MSG_JOB_DONE and the sealed tree, with MSG_IMAGE_DONE and the sealed image or list, or with MSG_CONF_ERR. Exit status:
+ * 0 when an answer was sent. */
 #include <errno.h>
 #include <poll.h>
 #include <stdbool.h>

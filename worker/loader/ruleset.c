@@ -278,7 +278,8 @@ ruleset_each(const struct ruleset_job *job, ruleset_entry_cb *entry, void *arg, 
 		return cfg_fail(err, NULL, NULL, "invalid format");
 	}
 	if (r.warnings > RULESET_WARNINGS_MAX)
-		log_warn("%s%s: %u entries are not valid and left out", job->is_file ? "" : "rule-provider ", job->name, r.warnings);
+		log_warn(
+		    "%s%s: %u entries are not valid and left out", job->is_file ? "" : "rule-provider ", job->name, r.warnings);
 	*bad = r.warnings;
 	return rc;
 }

@@ -40,8 +40,8 @@ struct pipe *pipe_adopt(int r, int w, uint32_t fill);
 void pipe_release(struct pipe *p);
 void pool_trim(void);		/* gives free lists back: /debug/gc, memory pressure */
 
-/* Own accounting of the heap, for sluice.worker-memory-limit (worker/memory.c): these pools, and what owners of records, tables and buffers count by
- * these. It is not the resident size: free memory that the allocator keeps is in no use. */
+/* Own accounting of the heap, for sluice.worker-memory-limit (worker/memory.c): these pools, and what owners of records,
+ * tables and buffers count by these. It is not the resident size: free memory that the allocator keeps is in no use. */
 void mem_charge(ptrdiff_t n);		/* for what is allocated elsewhere */
 size_t mem_in_use(void);
 void *mem_got(void *p);			/* counts a block just allocated; returns it; NULL is fine */

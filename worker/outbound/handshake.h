@@ -25,8 +25,8 @@ struct handshake {
 	bool started, done;
 };
 
-/* Takes lower (NULL: returns NULL). size is that of the protocol's struct, zeroed; in_cap the longest answer. The caller fills its fields, then
- * calls handshake_start() before it returns the stream. NULL (lower closed) when out of memory. */
+/* Takes lower (NULL: returns NULL). size is that of the protocol's struct, zeroed; in_cap the longest answer. The caller fills
+ * its fields, then calls handshake_start() before it returns the stream. NULL (lower closed) when out of memory. */
 struct handshake *handshake_new(struct stream *lower, size_t size, size_t in_cap, int (*step)(struct handshake *));
 void handshake_start(struct handshake *h);
 int handshake_put(struct handshake *h, const void *p, size_t n);	/* 0 or -E_LIMIT, -E_NOMEM: the stream has failed then */

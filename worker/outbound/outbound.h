@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* An outbound: one configured proxy, a built-in, or a group. A protocol is one file with one struct outbound_type and one line in registry.c. */
+/* An outbound: one configured proxy, a built-in, or a group. A protocol is one file with one struct outbound_type and one line
+ * in registry.c. */
 #ifndef SLUICE_WORKER_OUTBOUND_OUTBOUND_H
 #define SLUICE_WORKER_OUTBOUND_OUTBOUND_H
 
@@ -120,7 +121,8 @@ void chain_add(struct chain *c, struct outbound *ob);
 struct stream *outbound_failed(struct outbound *ob, int code, const char *text);
 struct dgram *outbound_failed_packet(struct outbound *ob, int code, const char *text);
 
-/* ---- dialer.c: the lower transport of a node: resolves its server name, honours ip-version, interface, dialer-proxy, tcp-concurrent */
+/* ---- dialer.c: the lower transport of a node: resolves its server name, honours ip-version, interface, dialer-proxy,
+ * tcp-concurrent */
 struct stream *dialer_server(struct outbound *ob, const struct dial *dial);		/* to ob->server:port */
 struct stream *dialer_target(struct outbound *ob, const struct dial *dial);		/* to dial->to directly (DIRECT) */
 /* A plain UDP socket side: packets to any target; names are resolved per target. iface etc. from ob. */
@@ -130,7 +132,8 @@ struct dgram *dialer_packet(struct outbound *ob, const struct dial *dial);
 typedef void delay_cb(void *arg, int ms, int err);	/* ms >= 1 and err 0; or err = E_TIMEOUT or another */
 struct delay_test;
 enum { STATUS_MAX = 65535 };	/* of `expected`, range_parse() */
-/* A HEAD request through ob; done() once, later. Recording is the caller's: outbound_record(). NULL = out of memory or bad URL (*err says). */
+/* A HEAD request through ob; done() once, later. Recording is the caller's: outbound_record(). NULL = out of memory or bad URL
+ * (*err says). */
 struct delay_test *delay_start(struct outbound *ob, const char *url, unsigned timeout_ms, const char *expected, delay_cb *done, void *arg, int *err,
     bool *status_ok);
 void delay_cancel(struct delay_test *t);

@@ -140,7 +140,8 @@ parse_common(struct outbound *ob, const struct cfg_node *item, struct cfg_err *e
 	bool udp = false;
 
 	if (cfgw_str(item, "server", &server, err) != 0 || cfgw_int(item, "port", 0, 65535, &port, err) != 0 ||
-	    cfgw_bool(item, "udp", &udp, err) != 0 || cfgw_str(item, "ip-version", &version, err) != 0 || cfgw_str(item, "interface-name", &iface, err) != 0 ||
+	    cfgw_bool(item, "udp", &udp, err) != 0 || cfgw_str(item, "ip-version", &version, err) != 0 ||
+	    cfgw_str(item, "interface-name", &iface, err) != 0 ||
 	    cfgw_int(item, "routing-mark", 0, UINT32_MAX, &mark, err) != 0 || cfgw_bool(item, "tfo", &ob->tcp.tfo, err) != 0 ||
 	    cfgw_bool(item, "mptcp", &ob->tcp.mptcp, err) != 0 || cfgw_str(item, "dialer-proxy", &dialer, err) != 0)
 		return -E_INVAL;

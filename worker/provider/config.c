@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Checks of proxy-providers: (spec/config.md 9) and rule-providers: (10). Called by sections.c; owns nothing. A path that leads out of the working directory is asked from the supervisor, which
- * alone knows what is allowed. */
+/* Checks of proxy-providers: (spec/config.md 9) and rule-providers: (10). Called by sections.c; owns nothing. A path that
+ * leads out of the working directory is asked from the supervisor, which alone knows what is allowed. */
 #include "worker/provider/config.h"
 
 #include <openssl/evp.h>

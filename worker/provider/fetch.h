@@ -31,8 +31,8 @@ struct fetch_opts {			/* lent; copied */
 	const char *user_agent;		/* NULL: general's global-ua */
 	const char *const *headers;	/* name, value, name, value, ..., NULL; or NULL. A User-Agent here replaces the other */
 	const char *etag, *modified;	/* sent as If-None-Match, If-Modified-Since; NULL or "" = not */
-	/* spec/config.md 9 size-limit: 0 = none but FETCH_SIZE_MAX. The reference cuts the body there and takes what can be parsed;
-	 * a list without its end is no list, so here it is E_LIMIT */
+	/* spec/config.md 9 size-limit: 0 = none but FETCH_SIZE_MAX. The reference cuts the body there and takes what can be
+	 * parsed; a list without its end is no list, so here it is E_LIMIT */
 	size_t size_limit;
 	unsigned timeout_ms;		/* 0 = FETCH_TIMEOUT_MS */
 };

@@ -185,11 +185,17 @@ const struct rule_type rule_geoip = { .name = "GEOIP",
 	.src = &rule_src_geoip,
 	.renew = renew,
 	.size = size_of };
-const struct rule_type rule_src_geoip = {
-	.name = "SRC-GEOIP", .api_name = "SrcGeoIP", .about = ABOUT_SRC, .compile = compile_country, .match = match_src, .renew = renew
-};
+const struct rule_type rule_src_geoip = { .name = "SRC-GEOIP",
+	.api_name = "SrcGeoIP",
+	.about = ABOUT_SRC,
+	.compile = compile_country,
+	.match = match_src,
+	.renew = renew };
 const struct rule_type rule_ip_asn = { .name = "IP-ASN", .api_name = "IPASN", .about = ABOUT_DST, .needs = NEED_IP,
     .flags = RT_PARAMS, .compile = compile_asn, .match = match_dst, .src = &rule_src_ip_asn, .renew = renew };
-const struct rule_type rule_src_ip_asn = {
-	.name = "SRC-IP-ASN", .api_name = "SrcIPASN", .about = ABOUT_SRC, .compile = compile_asn, .match = match_src, .renew = renew
-};
+const struct rule_type rule_src_ip_asn = { .name = "SRC-IP-ASN",
+	.api_name = "SrcIPASN",
+	.about = ABOUT_SRC,
+	.compile = compile_asn,
+	.match = match_src,
+	.renew = renew };

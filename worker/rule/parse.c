@@ -299,7 +299,8 @@ warn_later(const struct gen *g, const struct cfg_node *sub_rules)
 	for (const struct later *l = later; l < later + LATER_MAX && l->type != NULL; l++) {
 		bool sub = l->list[0] != '\0';
 
-		log_warn("%s rules have no data and match nothing: %d, the first is %s%.64s%s[%d]", l->type->name, l->count, sub ? "sub-rules[" : "rules", l->list, sub ? "]" : "", l->index);
+		log_warn("%s rules have no data and match nothing: %d, the first is %s%.64s%s[%d]", l->type->name, l->count,
+		    sub ? "sub-rules[" : "rules", l->list, sub ? "]" : "", l->index);
 	}
 }
 

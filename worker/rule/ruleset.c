@@ -162,8 +162,8 @@ ruleset_match(const struct ruleset *s, const struct meta *m)
 static bool
 has_name(const struct ruleset *s, const char *host)
 {
-	static const struct rule_type *const types[] = { &rule_domain, &rule_domain_suffix, &rule_domain_keyword, &rule_domain_wildcard,
-		&rule_domain_regex, &rule_geosite };
+	static const struct rule_type *const types[] = { &rule_domain, &rule_domain_suffix, &rule_domain_keyword,
+		&rule_domain_wildcard, &rule_domain_regex, &rule_geosite };
 	struct verdict ignored = { 0 };
 	size_t n = strlen(host);
 	struct meta m;

@@ -28,8 +28,8 @@ struct ruleset *ruleset_get(struct gen *g, const char *name);
 /* Takes the image in fd (stays the caller's). 0, or -E_PROTO: refused, the old content stays. */
 int ruleset_load(struct gen *g, struct ruleset *s, const struct msg_image *m, int fd);
 bool ruleset_match(const struct ruleset *s, const struct meta *m);
-/* For dns_hooks: host (lower case), or if that is NULL ip, is in it: 1, 0; -1: it is not loaded. Of a classical set only the domain
- * rules count. */
+/* For dns_hooks: host (lower case), or if that is NULL ip, is in it: 1, 0; -1: it is not loaded. Of a classical set only the
+ * domain rules count. */
 int ruleset_has(const struct ruleset *s, const char *host, const struct ip *ip);
 void ruleset_free(struct ruleset *s);
 

@@ -70,8 +70,8 @@ on_io(struct ev_loop *ev, ev_io *w, int revents)
 		stream_tell(&t->s, (int)events);
 }
 
-/* libev passes an interest of nothing on only when an unwanted event comes. Where nothing is wanted because of back-pressure or the
- * end of file that is at once, and a wake-up for nothing: so it is told now. */
+/* libev passes an interest of nothing on only when an unwanted event comes. Where nothing is wanted because of back-pressure
+ * or the end of file that is at once, and a wake-up for nothing: so it is told now. */
 static void
 interest(struct tcp *t)
 {

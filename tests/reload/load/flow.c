@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The TCP clients of the proxy. Each flow is opened through one of its ports (SOCKS5, SOCKS5 on the mixed port, HTTP CONNECT) and then is one of
+/* The TCP clients of the proxy. Each flow is opened through one of its ports (SOCKS5, SOCKS5 on the mixed port, HTTP CONNECT)
+ * and then is one of
  *
  *   churn   one message there and back, closed, opened again: as many as there are slots, or `rate` a second
  *   ping    stays open; now and then a numbered message with the time in it, whose echo must be the next number
@@ -87,8 +88,9 @@ shut(struct flow *f, bool reset)
 static void
 fail(struct flow *f, enum why w, const char *what)
 {
-	tally_fail(f->kind, w, f->own, "%s, %s, port %u, %llu us after it began, %llu of %llu: %s", state_name[f->state], via_name[f->via],
-	    ntohs(f->local.sin_port), (unsigned long long)(clock_us() - f->began), (unsigned long long)f->got, (unsigned long long)f->sent, what);
+	tally_fail(f->kind, w, f->own, "%s, %s, port %u, %llu us after it began, %llu of %llu: %s", state_name[f->state],
+	    via_name[f->via], ntohs(f->local.sin_port), (unsigned long long)(clock_us() - f->began), (unsigned long long)f->got,
+	    (unsigned long long)f->sent, what);
 	shut(f, true);
 }
 
@@ -316,7 +318,8 @@ on_connect(struct flow *f)
 	getsockname(f->src.fd, (struct sockaddr *)&f->local, &len);
 	watch(&f->src, EPOLLIN | EPOLLRDHUP);
 	if (f->via == VIA_HTTP) {
-		int n = snprintf(head, sizeof head, "CONNECT 127.0.0.1:%u HTTP/1.1\r\nHost: 127.0.0.1:%u\r\n\r\n", ntohs(target.sin_port), ntohs(target.sin_port));
+		int n = snprintf(head, sizeof head, "CONNECT 127.0.0.1:%u HTTP/1.1\r\nHost: 127.0.0.1:%u\r\n\r\n",
+		    ntohs(target.sin_port), ntohs(target.sin_port));
 
 		f->state = REPLY;
 		put(f, head, (size_t)n);
@@ -435,7 +438,9 @@ flow_open_all(void)
 		memcpy(pool + i, &r, 4);
 	}
 	for (int v = 0; v < VIA_COUNT; v++)
-		proxy[v] = (struct sockaddr_in){ .sin_family = AF_INET, .sin_port = htons((uint16_t)option(via_name[v], 0)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+		proxy[v] = (struct sockaddr_in){ .sin_family = AF_INET,
+			.sin_port = htons((uint16_t)option(via_name[v], 0)),
+			.sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	add(K_PING, (unsigned)option("ping", 0), VIA_COUNT);
 	add(K_BUSY, (unsigned)option("busy", 0), VIA_COUNT);
 	add(K_ASSOC, (unsigned)option("assoc", 0), VIA_HTTP);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* kill -9 of one process of the proxy, and what it held: the process is stopped, the kernel is asked for all sockets, and it is killed. What was accepted
- * by then and is held by it or by no surviving process was its own (or just travels between two others, which loses nothing); what waits in an accept queue has no
- * inode and belongs to nobody. Nothing of the load runs meanwhile. Only root can read the fds of the others. */
+/* kill -9 of one process of the proxy, and what it held: the process is stopped, the kernel is asked for all sockets, and it
+ * is killed. What was accepted by then and is held by it or by no surviving process was its own (or just travels between two
+ * others, which loses nothing); what waits in an accept queue has no inode and belongs to nobody. Nothing of the load runs
+ * meanwhile. Only root can read the fds of the others. */
 #include "tests/reload/load/load.h"
 
 #include <arpa/inet.h>
@@ -68,7 +69,8 @@ add_inodes(pid_t pid, uint32_t *inodes, size_t *count)
 static bool
 lives(uint32_t inode)
 {
-	return bsearch(&inode, living, n_living, sizeof *living, by_number) != NULL && bsearch(&inode, dying, n_dying, sizeof *dying, by_number) == NULL;
+	return bsearch(&inode, living, n_living, sizeof *living, by_number) != NULL &&
+	    bsearch(&inode, dying, n_dying, sizeof *dying, by_number) == NULL;
 }
 
 /* Established TCP sockets, or UDP ones, of IPv4 and IPv6. */
@@ -79,7 +81,9 @@ dump(int family, int protocol, struct sock *socks, size_t *n_socks)
 		struct nlmsghdr h;
 		struct inet_diag_req_v2 r;
 	} ask = { .h = { .nlmsg_len = sizeof ask, .nlmsg_type = SOCK_DIAG_BY_FAMILY, .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP },
-		.r = { .sdiag_family = (uint8_t)family, .sdiag_protocol = (uint8_t)protocol, .idiag_states = protocol == IPPROTO_TCP ? ~(1u << 6 | 1u << 10) : ~0u } };
+		.r = { .sdiag_family = (uint8_t)family,
+		    .sdiag_protocol = (uint8_t)protocol,
+		    .idiag_states = protocol == IPPROTO_TCP ? ~(1u << 6 | 1u << 10) : ~0u } };
 	static char buf[1 << 16];
 	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
 	bool more = fd != -1 && send(fd, &ask, sizeof ask, 0) != -1;
@@ -96,7 +100,8 @@ dump(int family, int protocol, struct sock *socks, size_t *n_socks)
 				break;
 			}
 			if (*n_socks < SOCKS_MAX)
-				socks[(*n_socks)++] = (struct sock){ m->id.idiag_dst[family == AF_INET ? 0 : 3], m->idiag_inode, m->id.idiag_sport, m->id.idiag_dport };
+				socks[(*n_socks)++] = (struct sock){ m->id.idiag_dst[family == AF_INET ? 0 : 3], m->idiag_inode,
+					m->id.idiag_sport, m->id.idiag_dport };
 		}
 	}
 	if (fd != -1)
@@ -179,6 +184,6 @@ kill_noted(pid_t victim, const pid_t *others, int n)
 	qsort(tcps, n_tcps, sizeof *tcps, by_peer);
 	flow_each_open(mark, NULL);
 	udp_own(udp_dead, NULL);
-	tally_note("{\"event\":\"killed\",\"pid\":%d,\"tcp\":%zu,\"udp\":%zu,\"at\":%.6f,\"took\":%.6f}", (int)victim, n_tcp, n_udp, (double)clock_us() / 1e6,
-	    (double)(clock_us() - began) / 1e6);
+	tally_note("{\"event\":\"killed\",\"pid\":%d,\"tcp\":%zu,\"udp\":%zu,\"at\":%.6f,\"took\":%.6f}", (int)victim, n_tcp,
+	    n_udp, (double)clock_us() / 1e6, (double)(clock_us() - began) / 1e6);
 }

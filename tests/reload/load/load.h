@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The load of tests/reload/torture.py: one process, one epoll loop, that is every client of the proxy and every server behind it, so that a machine with
- * few cores is left to the program under test. main.c reads commands and owns the loop; flow.c are the TCP clients, udp.c the UDP and DNS ones,
- * serve.c the servers, kill.c ends a process of the proxy after noting what it holds; tally.c counts.
+/* The load of tests/reload/torture.py: one process, one epoll loop, that is every client of the proxy and every server behind
+ * it, so that a machine with few cores is left to the program under test. main.c reads commands and owns the loop; flow.c are
+ * the TCP clients, udp.c the UDP and DNS ones, serve.c the servers, kill.c ends a process of the proxy after noting what it
+ * holds; tally.c counts.
  *
  * Nothing here tolerates: a connection that fails in any way is a failure, unless the process that held it was killed (own). */
 #pragma once

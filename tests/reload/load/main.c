@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* load NAME=NUMBER...: the ports echo and nameserver are served; socks, mixed, http, tunnel and dns are the proxy's; ping, busy, assoc, tunnels and
- * churn say how many clients of each kind (load.h), rate, ping-rate, busy-rate, udp-rate and dns-rate how fast. Reads commands, a line each:
+/* load NAME=NUMBER...: the ports echo and nameserver are served; socks, mixed, http, tunnel and dns are the proxy's; ping,
+ * busy, assoc, tunnels and churn say how many clients of each kind (load.h), rate, ping-rate, busy-rate, udp-rate and dns-rate
+ * how fast. Reads commands, a line each:
  *
  *   start                  opens all of them            phase        the histograms begin anew
  *   set NAME NUMBER        changes a number             report       prints all counters
@@ -226,7 +227,9 @@ main(int argc, char **argv)
 	ep = epoll_create1(EPOLL_CLOEXEC);
 	if (ep == -1)
 		die("epoll_create1");
-	target = (struct sockaddr_in){ .sin_family = AF_INET, .sin_port = htons((uint16_t)option("echo", 0)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	target = (struct sockaddr_in){
+		.sin_family = AF_INET, .sin_port = htons((uint16_t)option("echo", 0)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)
+	};
 	serve_open();
 	watch(&input, EPOLLIN);
 	tally_note("{\"event\":\"ready\"}");

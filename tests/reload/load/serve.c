@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What is behind the proxy: a TCP echo that answers an end with an end, a UDP echo that remembers from which port each flow came, a DNS server that
- * knows one address. */
+/* What is behind the proxy: a TCP echo that answers an end with an end, a UDP echo that remembers from which port each flow
+ * came, a DNS server that knows one address. */
 #include "tests/reload/load/load.h"
 
 #include <arpa/inet.h>
@@ -132,7 +132,9 @@ on_udp(struct src *s, uint32_t events)
 	(void)events;
 	for (int i = 0; i < BATCH; i++) {
 		iov[i] = (struct iovec){ data[i], sizeof data[i] };
-		m[i] = (struct mmsghdr){ .msg_hdr = { .msg_name = &from[i], .msg_namelen = sizeof from[i], .msg_iov = &iov[i], .msg_iovlen = 1 } };
+		m[i] = (struct mmsghdr){
+			.msg_hdr = { .msg_name = &from[i], .msg_namelen = sizeof from[i], .msg_iov = &iov[i], .msg_iovlen = 1 }
+		};
 	}
 	n = recvmmsg(s->fd, m, BATCH, MSG_DONTWAIT, NULL);
 	for (int i = 0; i < n; i++) {
@@ -184,7 +186,9 @@ on_dns(struct src *s, uint32_t events)
 static int
 bound(int type, int port, bool any)
 {
-	struct sockaddr_in at = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(any ? INADDR_ANY : INADDR_LOOPBACK) };
+	struct sockaddr_in at = { .sin_family = AF_INET,
+		.sin_port = htons((uint16_t)port),
+		.sin_addr.s_addr = htonl(any ? INADDR_ANY : INADDR_LOOPBACK) };
 	int fd = socket(AF_INET, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), one = 1, size = 8 << 20;
 
 	if (type == SOCK_STREAM)

@@ -51,7 +51,8 @@ tally_fail(enum kind k, enum why w, bool own, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof text, fmt, ap);
 	va_end(ap);
-	tally_note("{\"event\":\"fail\",\"kind\":\"%s\",\"why\":\"%s\",\"at\":%.6f,\"text\":\"%s\"}", kind_name[k], why_name[w], (double)clock_us() / 1e6, text);
+	tally_note("{\"event\":\"fail\",\"kind\":\"%s\",\"why\":\"%s\",\"at\":%.6f,\"text\":\"%s\"}", kind_name[k], why_name[w],
+	    (double)clock_us() / 1e6, text);
 }
 
 /* SUB buckets a power of two: 3 % wide. */
@@ -120,13 +121,16 @@ tally_print(void)
 		printf("}");
 	}
 	for (int h = 0; h < H_COUNT; h++)
-		printf(",\"%s_us\":{\"n\":%" PRIu64 ",\"p50\":%" PRIu64 ",\"p99\":%" PRIu64 ",\"max\":%" PRIu64 "}", hist_name[h], hist[h].n,
-		    quantile((enum hist)h, 0.5), quantile((enum hist)h, 0.99), hist[h].max);
-	printf(",\"transfers\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"accepted\":%" PRIu64, counts.transfers, counts.bytes, counts.accepted);
-	printf(",\"udp\":{\"flows\":%u,\"sent\":%" PRIu64 ",\"answered\":%" PRIu64 ",\"lost\":%" PRIu64 ",\"own\":%" PRIu64 ",\"twice\":%" PRIu64
-	    ",\"corrupt\":%" PRIu64 ",\"astray\":%" PRIu64 ",\"ports\":%" PRIu64 "}", udp_living(), counts.udp_sent, counts.udp_answered, counts.udp_lost, counts.udp_own, counts.udp_twice,
+		printf(",\"%s_us\":{\"n\":%" PRIu64 ",\"p50\":%" PRIu64 ",\"p99\":%" PRIu64 ",\"max\":%" PRIu64 "}", hist_name[h],
+		    hist[h].n, quantile((enum hist)h, 0.5), quantile((enum hist)h, 0.99), hist[h].max);
+	printf(",\"transfers\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"accepted\":%" PRIu64, counts.transfers, counts.bytes,
+	    counts.accepted);
+	printf(",\"udp\":{\"flows\":%u,\"sent\":%" PRIu64 ",\"answered\":%" PRIu64 ",\"lost\":%" PRIu64 ",\"own\":%" PRIu64
+	       ",\"twice\":%" PRIu64 ",\"corrupt\":%" PRIu64 ",\"astray\":%" PRIu64 ",\"ports\":%" PRIu64 "}",
+	    udp_living(), counts.udp_sent, counts.udp_answered, counts.udp_lost, counts.udp_own, counts.udp_twice,
 	    counts.udp_corrupt, counts.udp_astray, counts.udp_ports);
-	printf(",\"dns\":{\"sent\":%" PRIu64 ",\"answered\":%" PRIu64 ",\"lost\":%" PRIu64 ",\"own\":%" PRIu64 ",\"wrong\":%" PRIu64 ",\"twice\":%" PRIu64 "}}\n",
+	printf(",\"dns\":{\"sent\":%" PRIu64 ",\"answered\":%" PRIu64 ",\"lost\":%" PRIu64 ",\"own\":%" PRIu64
+	       ",\"wrong\":%" PRIu64 ",\"twice\":%" PRIu64 "}}\n",
 	    counts.dns_sent, counts.dns_answered, counts.dns_lost, counts.dns_own, counts.dns_wrong, counts.dns_twice);
 	fflush(stdout);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The UDP clients: flows through SOCKS5 associations (the first `assoc`) and through the tunnel (the rest), each sending numbered datagrams by the
- * clock; and DNS questions to the proxy's listener. A datagram that is not answered within LOST_MS is lost. */
+/* The UDP clients: flows through SOCKS5 associations (the first `assoc`) and through the tunnel (the rest), each sending
+ * numbered datagrams by the clock; and DNS questions to the proxy's listener. A datagram that is not answered within LOST_MS
+ * is lost. */
 #include "tests/reload/load/load.h"
 
 #include <arpa/inet.h>
@@ -47,14 +48,16 @@ lose(const struct udp *u, struct sent *s)
 	s->at = 0;
 }
 
-/* Answers to what a killed process had sent may meet the next socket with the same port: of 500 new ones in 28,000 ports a few are given an old one. */
+/* Answers to what a killed process had sent may meet the next socket with the same port: of 500 new ones in 28,000 ports a few
+ * are given an old one. */
 static bool
 astray(const unsigned char *data, size_t n)
 {
 	uint32_t tag[2];
 	const struct sent *s;
 
-	if (n < SIZE && n > 12 && (!memcmp(data + 2, "\x81\x80", 2) || (n > HEAD + 12 && !memcmp(data + HEAD + 2, "\x81\x80", 2))))
+	if (n < SIZE && n > 12 &&
+	    (!memcmp(data + 2, "\x81\x80", 2) || (n > HEAD + 12 && !memcmp(data + HEAD + 2, "\x81\x80", 2))))
 		return true;		/* of our name server to the killed one */
 	if (n != SIZE && n != HEAD + SIZE)
 		return false;
@@ -149,7 +152,8 @@ send_one(struct udp *u)
 	*s = (struct sent){ clock_us(), u->seq++, false };
 	counts.udp_sent++;
 	if (sendto(u->src.fd, data, (size_t)(p + SIZE - data), 0, (struct sockaddr *)&u->to, sizeof u->to) == -1)
-		tally_note("{\"event\":\"lost\",\"kind\":\"udp\",\"at\":%.6f,\"text\":\"sendto: %s\"}", (double)s->at / 1e6, strerror(errno));
+		tally_note("{\"event\":\"lost\",\"kind\":\"udp\",\"at\":%.6f,\"text\":\"sendto: %s\"}", (double)s->at / 1e6,
+		    strerror(errno));
 }
 
 void
@@ -225,7 +229,9 @@ ask(void)
 void
 udp_open_all(void)
 {
-	struct sockaddr_in tunnel = { .sin_family = AF_INET, .sin_port = htons((uint16_t)option("tunnel", 0)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in tunnel = {
+		.sin_family = AF_INET, .sin_port = htons((uint16_t)option("tunnel", 0)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)
+	};
 
 	n_assoc = (unsigned)option("assoc", 0);
 	n_udps = n_assoc + (unsigned)option("tunnels", 0);
@@ -234,7 +240,9 @@ udp_open_all(void)
 		udps[i].to = tunnel;
 		udps[i].ready = i >= n_assoc;
 	}
-	dns_at = (struct sockaddr_in){ .sin_family = AF_INET, .sin_port = htons((uint16_t)option("dns", 0)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	dns_at = (struct sockaddr_in){
+		.sin_family = AF_INET, .sin_port = htons((uint16_t)option("dns", 0)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)
+	};
 	for (int i = 0; i < DNS_SOCKETS; i++) {
 		struct udp one = { 0 };
 
@@ -287,7 +295,8 @@ udp_scan(void)
 				counts.dns_own++;
 			else {
 				counts.dns_lost++;
-				tally_note("{\"event\":\"lost\",\"kind\":\"dns\",\"at\":%.6f,\"text\":\"question %u\"}", (double)questions[i].at / 1e6, questions[i].seq);
+				tally_note("{\"event\":\"lost\",\"kind\":\"dns\",\"at\":%.6f,\"text\":\"question %u\"}",
+				    (double)questions[i].at / 1e6, questions[i].seq);
 			}
 			questions[i].at = 0;
 		}
